@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+"""Everything a developer does, in one word. Needs Python 3.11 or newer with pip; sets up .venv by itself.
+
+  python3 do run "question"   ask a model (the built-in offline one, unless a key is set)
+  python3 do test [args]      all tests but the slow ones; arguments go to pytest
+  python3 do lint             style, types, import contract
+  python3 do bench [args]     measure against raw aiohttp and the openai SDK
+  python3 do docs             build the documentation into site/
+  python3 do lock             resolve requirements/*.txt anew (needs uv)
+  python3 do check            lint and test: what CI runs
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
+
+
+def call(*command, env=None):
+    """Run a command here; stop with its code when it fails."""
+    code = subprocess.run([str(word) for word in command], cwd=ROOT, env=env, check=False).returncode
+    if code:
+        sys.exit(code)
+
+
+def ready(what):
+    """Make .venv hold what requirements/<what>.txt locks, and the project itself."""
+    lock = ROOT / "requirements" / f"{what}.txt"
+    wanted = hashlib.sha256(lock.read_bytes() + (ROOT / "pyproject.toml").read_bytes()).hexdigest()
+    stamp = VENV / f".{what}-installed"
+    if stamp.is_file() and stamp.read_text() == wanted and PYTHON.exists():
+        return
+    if sys.version_info < (3, 11):
+        sys.exit("polyvox needs Python 3.11 or newer")
+    print(f"setting up .venv ({what}) …", file=sys.stderr)
+    if not PYTHON.exists():
+        shutil.rmtree(VENV, ignore_errors=True)
+        # Without pip inside: some systems ship Python without ensurepip; the outer pip serves both.
+        call(sys.executable, "-m", "venv", "--without-pip", VENV)
+    pip = (sys.executable, "-m", "pip", "--python", PYTHON, "--disable-pip-version-check", "--quiet", "install")
+    call(*pip, "--require-hashes", "-r", lock)
+    call(*pip, "--no-deps", "--no-build-isolation", "-e", ROOT)
+    stamp.write_text(wanted)
+
+
+def run(arguments):
+    """Ask a model."""
+    ready("run")
+    call(BIN / "polyvox", *arguments)
+
+
+def test(arguments):
+    """Run the tests."""
+    ready("dev")
+    call(PYTHON, "-m", "pytest", *arguments)
+
+
+def lint(arguments):
+    """Check style, types and the import contract."""
+    ready("dev")
+    call(PYTHON, "-m", "ruff", "check", "src", "tests", "benchmarks", "do")
+    call(PYTHON, "-m", "ruff", "format", "--check", "src", "tests", "benchmarks", "do")
+    call(PYTHON, "-m", "mypy")
+    call(BIN / "lint-imports", "--no-cache")
+
+
+def bench(arguments):
+    """Measure."""
+    ready("dev")
+    call(PYTHON, "-m", "benchmarks", *arguments)
+
+
+def docs(arguments):
+    """Build the documentation."""
+    ready("docs")
+    call(BIN / "zensical", "build", "--clean", *arguments)
+
+
+def lock(arguments):
+    """Resolve the locked requirements anew."""
+    resolve = ("uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11", "--generate-hashes",
+               "--no-emit-index-url", "--no-header", "--no-annotate", "pyproject.toml", *arguments)  # fmt: skip
+    for name, groups in {"run": ("build",), "dev": ("dev",), "docs": ("build", "docs")}.items():
+        chosen = [word for group in groups for word in ("--group", group)]
+        call(*resolve, *chosen, "--output-file", f"requirements/{name}.txt")
+
+
+def check(arguments):
+    """Lint and test."""
+    lint([])
+    test(arguments)
+
+
+WORDS = {"run": run, "test": test, "lint": lint, "bench": bench, "docs": docs, "lock": lock, "check": check}
+
+if __name__ == "__main__":
+    word = sys.argv[1] if len(sys.argv) > 1 else ""
+    if word not in WORDS:
+        sys.exit(__doc__)
+    WORDS[word](sys.argv[2:])
