@@ -1,0 +1,227 @@
+"""The contract of a dialect: both sides of one wire protocol in one pure object.
+A dialect knows bytes and values; it knows no network, no clock, no provider and no model name.
+
+**decode** is wire to ours, **encode** is ours to wire. Every encode returns its losses beside its
+bytes. Nothing here raises anything but errors of our own tree, whatever the wire says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from polyvox.errors import BadResponseError, PolyvoxError
+from polyvox.types import Event, Loss, Request, Response
+
+
+class Endpoint(Struct, frozen=True):
+    """Where a request goes, as far as its bytes depend on it.
+
+    Attributes:
+        base_url: what the dialect's path is appended to, without a slash at its end.
+        origin: the deployment ("provider/model") that opaque state decoded here is bound to.
+        quirks: names from the closed set in `QUIRKS`, as the provider's row gives them.
+        options: the dialect's own settings (`version`, `beta`, `max_output`, ...), plain values.
+    """
+
+    base_url: str = ""
+    origin: str | None = None
+    quirks: frozenset[str] = frozenset()
+    options: Mapping[str, Any] = {}
+
+
+class Wire(Struct, frozen=True):
+    """A request as it goes out, but for the credentials: `auth` adds those."""
+
+    path: str
+    body: bytes
+    headers: Mapping[str, str]
+    method: str = "POST"
+
+
+class Reply(Struct, frozen=True):
+    """An answer as it came in. Header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Encoded(NamedTuple):
+    """What encoding gives: the wire form, and what it could not say."""
+
+    wire: Wire
+    losses: tuple[Loss, ...]
+
+
+class Peek(Struct, frozen=True):
+    """What the identity lane reads without decoding: the model asked for, and whether to stream."""
+
+    model: str | None
+    stream: bool
+
+
+class Reader(Protocol):
+    """A stream being read: a state machine over bytes in any chunking.
+
+    The last event of a stream is `Ended`, or `Failed` with the error; it comes exactly once, and
+    neither method raises. `done` is true from then on, and later bytes are ignored.
+    """
+
+    done: bool
+
+    def feed(self, data: bytes) -> list[Event]:
+        """Take some bytes, give the events they complete."""
+
+    def close(self) -> list[Event]:
+        """The connection ended: what was pending, then `Failed` unless the end had come."""
+
+
+class Writer(Protocol):
+    """A stream being written for a client of ours."""
+
+    def send(self, event: Event) -> bytes:
+        """The bytes that say this event."""
+
+    def close(self) -> bytes:
+        """The bytes that end the stream."""
+
+
+class ClientSide(Protocol):
+    """What it takes to ask a provider in this dialect."""
+
+    name: str
+
+    def encode_request(self, request: Request, at: Endpoint) -> Encoded:
+        """The wire request; raises InputError for what can never be sent."""
+
+    def decode_response(self, reply: Reply, at: Endpoint) -> Response:
+        """A whole answer; raises BadResponseError, or the provider's error where a 200 holds one."""
+
+    def decode_error(self, reply: Reply, at: Endpoint) -> PolyvoxError:
+        """The error in a reply with status >= 400, classified by structured fields."""
+
+    def reader(self, at: Endpoint) -> Reader:
+        """A reader for one streamed answer."""
+
+    def must_stream(self, request: Request, at: Endpoint) -> bool:
+        """Whether the provider refuses to answer this request in one piece."""
+
+
+class ServerSide(Protocol):
+    """What it takes to answer a client in this dialect."""
+
+    name: str
+
+    def decode_request(self, wire: Wire) -> Request:
+        """A client's request; raises InputError as strictly as the provider would refuse it."""
+
+    def encode_response(self, response: Response) -> tuple[Reply, tuple[Loss, ...]]:
+        """A whole answer for a client."""
+
+    def encode_error(self, error: PolyvoxError) -> Reply:
+        """An error for a client."""
+
+    def writer(self, request: Request) -> Writer:
+        """A writer for one streamed answer."""
+
+    def peek(self, wire: Wire) -> Peek:
+        """Enough of a client's request to route it untouched."""
+
+
+class Dialect(ClientSide, ServerSide, Protocol):
+    """Both sides of one protocol."""
+
+
+QUIRKS = {
+    "max_tokens": "the limit is called max_tokens, not max_completion_tokens",
+    "system_role": "instructions have role system; developer is not known",
+    "no_usage_option": "streams tell their usage unasked, and stream_options is refused",
+    "random_seed": "the seed is called random_seed",
+    "tool_choice_any": "tool_choice required is called any",
+    "echo_reasoning": "reasoning_content of earlier turns must go back",
+    "reasoning_object": "effort goes into a reasoning object, not reasoning_effort",
+    "thinking_switch": "reasoning is switched by thinking {type: enabled|disabled}",
+    "top_k": "top_k is taken, though the protocol's inventor has no such field",
+    "cache_breakpoint": "parts may carry prompt_cache_breakpoint",
+    "cache_control": "parts may carry cache_control",
+    "no_sampling": "temperature, top_p and top_k are refused",
+}
+"""Every habit a provider's row may name, and what it means. Dialects test for these, never for names."""
+
+_ROOMS = {
+    "openai.chat": "polyvox.dialects.openai_chat",
+    "anthropic.messages": "polyvox.dialects.anthropic",
+    "ollama.chat": "polyvox.dialects.ollama",
+}
+NAMES = tuple(_ROOMS)
+
+
+def dialect(name: str) -> ClientSide:
+    """The dialect of this name, loaded on first use; KeyError for a name that is not in NAMES."""
+    found: ClientSide = import_module(_ROOMS[name]).DIALECT
+    return found
+
+
+# ---- what all dialects share ------------------------------------------------------------------
+
+_decode = msgspec.json.Decoder().decode
+encode_json: Callable[[Any], bytes] = msgspec.json.Encoder().encode
+
+_T = TypeVar("_T")
+
+# What careless indexing into somebody else's JSON raises. A provider that sends another shape than
+# its protocol says must come out as one error of our tree, whichever line notices.
+SHAPE_ERRORS = (TypeError, KeyError, IndexError, AttributeError, ValueError, RecursionError)
+
+
+def decode_json(body: bytes | str) -> Any:
+    """JSON as the RFC has it (no NaN, valid UTF-8); raises BadResponseError with the body's start."""
+    try:
+        return _decode(body)
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+        if isinstance(body, bytes) and body.startswith(b"\xef\xbb\xbf"):
+            return decode_json(body[3:])
+        raise BadResponseError(f"the answer is not valid JSON ({error}): {snippet(body)}") from None
+
+
+def decode_object(body: bytes | str) -> dict[str, Any]:
+    """`decode_json` for what must be an object."""
+    value = decode_json(body)
+    if not isinstance(value, dict):
+        raise BadResponseError(f"the answer is not a JSON object: {snippet(body)}")
+    return value
+
+
+def snippet(body: bytes | str, limit: int = 200) -> str:
+    """The start of a body, fit for an error message: one line, at most `limit` characters."""
+    text = body[: limit * 4].decode("utf-8", "replace") if isinstance(body, bytes) else body
+    text = " ".join(text.split())
+    text = "".join(char if char.isprintable() else "?" for char in text)
+    return (text[:limit] + "…" if len(text) > limit else text) or "(empty)"
+
+
+def guarded(decode: Callable[[], _T]) -> _T:
+    """Run a decoder of somebody else's JSON; a wrong shape becomes BadResponseError."""
+    try:
+        return decode()
+    except SHAPE_ERRORS as error:
+        raise BadResponseError(f"the answer has an unexpected shape ({type(error).__name__}: {error})") from error
+
+
+def integer(value: Any) -> int | None:
+    """A count from the wire: a whole number >= 0, or None for anything else."""
+    if type(value) is int:
+        return value if value >= 0 else None
+    if type(value) is float and value.is_integer() and value >= 0:
+        return int(value)
+    return None
+
+
+def string(value: Any) -> str | None:
+    """A string from the wire, or None for anything else."""
+    return value if isinstance(value, str) else None

@@ -1,0 +1,219 @@
+"""From bytes to frames: SSE, NDJSON, AWS event stream. Bytes in any chunking, complete frames out,
+every buffer bounded. It does not know what a frame means."""
+
+from __future__ import annotations
+
+import binascii
+import struct
+from typing import NamedTuple
+
+from polyvox.errors import BadResponseError
+
+MAX_FRAME = 16 * 1024 * 1024
+MAX_TOTAL = 256 * 1024 * 1024
+MAX_FRAMES = 1_000_000
+
+_BOM = b"\xef\xbb\xbf"
+
+
+class Bounds:
+    """Counts what passes and refuses more than the limits; one per stream."""
+
+    __slots__ = ("frames", "total")
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.frames = 0
+
+    def took(self, data: bytes, pending: int) -> None:
+        """Count bytes read; `pending` is how many wait for the rest of their frame."""
+        self.total += len(data)
+        if pending > MAX_FRAME:
+            raise BadResponseError(f"one event of the stream is larger than {MAX_FRAME} bytes")
+        if self.total > MAX_TOTAL:
+            raise BadResponseError(f"the stream is longer than {MAX_TOTAL} bytes")
+
+    def gave(self, frames: int) -> None:
+        """Count frames given."""
+        self.frames += frames
+        if self.frames > MAX_FRAMES:
+            raise BadResponseError(f"the stream has more than {MAX_FRAMES} events")
+
+
+class ServerSentEvent(NamedTuple):
+    """One event: its name ("" when it has none) and its data."""
+
+    name: str
+    data: bytes
+
+
+class SSE:
+    """Server-sent events (WHATWG HTML, 9.2.6). Lines end at CR, LF or CRLF at byte level only; one
+    byte order mark is dropped; an event without its final blank line counts when the stream closes."""
+
+    def __init__(self) -> None:
+        self._pending = b""
+        self._name = ""
+        self._data: list[bytes] = []
+        self._size = 0
+        self._started = False
+        self._bounds = Bounds()
+
+    def feed(self, data: bytes) -> list[ServerSentEvent]:
+        """The events these bytes complete; raises BadResponseError past a limit."""
+        buffer = self._pending + data if self._pending else data
+        if not self._started:
+            if len(buffer) < 3 and _BOM.startswith(buffer):
+                self._pending = buffer
+                return []
+            self._started = True
+            buffer = buffer.removeprefix(_BOM)
+        if b"\r" in buffer:
+            # A CR at the very end may be half of a CRLF: it waits for the next byte.
+            held = buffer.endswith(b"\r")
+            if held:
+                buffer = buffer[:-1]
+            lines = buffer.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+            self._pending = lines.pop() + (b"\r" if held else b"")
+        else:
+            lines = buffer.split(b"\n")
+            self._pending = lines.pop()
+        self._bounds.took(data, len(self._pending) + self._size)
+        events: list[ServerSentEvent] = []
+        for line in lines:
+            if line:
+                self._line(line)
+            elif self._data:
+                events.append(self._dispatch())
+            else:
+                self._name = ""
+        if events:
+            self._bounds.gave(len(events))
+        return events
+
+    def close(self) -> list[ServerSentEvent]:
+        """The event that was still waiting for its end, if there is one."""
+        if self._pending:
+            for line in self._pending.replace(b"\r", b"\n").split(b"\n"):
+                if line:
+                    self._line(line)
+            self._pending = b""
+        return [self._dispatch()] if self._data else []
+
+    def _line(self, line: bytes) -> None:
+        if line.startswith(b"data:"):
+            value = line[6:] if line[5:6] == b" " else line[5:]
+            self._data.append(value)
+            self._size += len(value)
+        elif line == b"data":
+            self._data.append(b"")
+        elif line.startswith(b"event:"):
+            self._name = line[6:].strip().decode("utf-8", "replace")
+
+    def _dispatch(self) -> ServerSentEvent:
+        data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+        event = ServerSentEvent(self._name, data)
+        self._name = ""
+        self._data = []
+        self._size = 0
+        return event
+
+
+class NDJSON:
+    """One JSON text a line; blank lines are passed over, a last line without its end counts."""
+
+    def __init__(self) -> None:
+        self._pending = b""
+        self._started = False
+        self._bounds = Bounds()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The lines these bytes complete; raises BadResponseError past a limit."""
+        buffer = self._pending + data if self._pending else data
+        if not self._started:
+            if len(buffer) < 3 and _BOM.startswith(buffer):
+                self._pending = buffer
+                return []
+            self._started = True
+            buffer = buffer.removeprefix(_BOM)
+        lines = buffer.split(b"\n")
+        self._pending = lines.pop()
+        self._bounds.took(data, len(self._pending))
+        found = [line for line in lines if line and not line.isspace()]
+        self._bounds.gave(len(found))
+        return found
+
+    def close(self) -> list[bytes]:
+        """The line that was still waiting for its end, if there is one."""
+        rest, self._pending = self._pending, b""
+        return [rest] if rest and not rest.isspace() else []
+
+
+class AwsMessage(NamedTuple):
+    """One message of an AWS event stream: its string headers and its payload."""
+
+    headers: dict[str, str]
+    payload: bytes
+
+
+class AwsEventStream:
+    """application/vnd.amazon.eventstream: prelude of two lengths and a CRC, headers, payload, CRC."""
+
+    def __init__(self) -> None:
+        self._pending = b""
+        self._bounds = Bounds()
+
+    def feed(self, data: bytes) -> list[AwsMessage]:
+        """The messages these bytes complete; raises BadResponseError on a bad CRC or past a limit."""
+        buffer = self._pending + data
+        messages = []
+        while len(buffer) >= 12:
+            length, headers_length, prelude_crc = struct.unpack_from(">III", buffer)
+            if binascii.crc32(buffer[:8]) != prelude_crc:
+                raise BadResponseError("the event stream's prelude checksum is wrong")
+            if length > MAX_FRAME:
+                raise BadResponseError(f"one event of the stream is larger than {MAX_FRAME} bytes")
+            if length < 16 + headers_length:
+                raise BadResponseError("the event stream's lengths contradict each other")
+            if len(buffer) < length:
+                break
+            frame, buffer = buffer[:length], buffer[length:]
+            if binascii.crc32(frame[:-4]) != struct.unpack_from(">I", frame, length - 4)[0]:
+                raise BadResponseError("the event stream's message checksum is wrong")
+            messages.append(AwsMessage(_aws_headers(frame[12 : 12 + headers_length]), frame[12 + headers_length : -4]))
+        self._pending = buffer
+        self._bounds.took(data, len(buffer))
+        self._bounds.gave(len(messages))
+        return messages
+
+    def close(self) -> list[AwsMessage]:
+        """Nothing: half a message cannot be told from a cut one. Raises when some is left."""
+        if self._pending:
+            raise BadResponseError("the event stream ended inside a message")
+        return []
+
+
+# Sizes of the fixed-length header types: two booleans, byte, short, int, long, then timestamp, uuid.
+_AWS_FIXED = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}
+
+
+def _aws_headers(data: bytes) -> dict[str, str]:
+    """The headers with a string value; the others are skipped."""
+    found = {}
+    at = 0
+    try:
+        while at < len(data):
+            size = data[at]
+            name = data[at + 1 : at + 1 + size].decode()
+            kind = data[at + 1 + size]
+            at += 2 + size
+            if kind in _AWS_FIXED:
+                at += _AWS_FIXED[kind]
+                continue
+            (length,) = struct.unpack_from(">H", data, at)
+            if kind == 7:
+                found[name] = data[at + 2 : at + 2 + length].decode()
+            at += 2 + length
+    except (IndexError, struct.error, UnicodeDecodeError):
+        raise BadResponseError("the event stream's headers are malformed") from None
+    return found
