@@ -1,0 +1,173 @@
+"""A conversation as turns that the Messages protocol accepts: merged, results first, every call answered.
+It refuses a history that cannot be sent before anything is sent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import msgspec
+
+from polyvox.dialects.anthropic.blocks import Block, Scope, block_of, is_plain
+from polyvox.errors import InputError
+from polyvox.types import Message, Opaque, Part, ToolCall, ToolResult
+
+_ROLES = {"system": "system", "developer": "system", "user": "user", "tool": "user", "assistant": "assistant"}
+_NOT_IN_IDS = re.compile(r"[^a-zA-Z0-9_-]")
+
+
+def turns_of(messages: Iterable[tuple[int, Message]], scope: Scope) -> list[Block]:
+    """The `messages` of a request, from messages and their places in it; raises InputError."""
+    conversation = _Conversation(scope)
+    for place, message in messages:
+        conversation.add(message, f"messages[{place}]")
+    return conversation.finish()
+
+
+class _Turn:
+    """One turn while it grows; the results of tools stand before everything else."""
+
+    __slots__ = ("blocks", "extra", "results", "role")
+
+    def __init__(self, role: str) -> None:
+        self.role = role
+        self.results: list[Block] = []
+        self.blocks: list[Block] = []
+        self.extra: Block = {}
+
+    def wire(self) -> Block:
+        blocks = self.results + self.blocks
+        content = blocks[0]["text"] if len(blocks) == 1 and is_plain(blocks[0]) else blocks
+        return {"role": self.role, "content": content, **self.extra}
+
+
+class _Conversation:
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+        self.turns: list[_Turn] = []
+        self.held: list[_Turn] = []
+        # Calls of the last assistant turn that still want a result: (id as asked, id as sent, place).
+        self.waiting: list[tuple[str, str, str]] = []
+        self.opaque_ids: set[str] = set()
+        self.used: set[str] = set()
+
+    def add(self, message: Message, where: str) -> None:
+        role = _ROLES[message.role]
+        if role == "system" and not self.scope.strict_version:
+            self.scope.lose(where, "instructions amid the conversation are sent as text of the user", "note")
+            role = "user"
+        if message.name is not None:
+            self.scope.lose(f"{where}.name", "speakers have no name", "note")
+        if role == "assistant" and self.turns and self.turns[-1].role != "assistant":
+            self._settle()
+            self.opaque_ids = set()
+        results: list[Block] = []
+        blocks: list[Block] = []
+        for number, part in enumerate(message.parts):
+            place = f"{where}.parts[{number}]"
+            if type(part) is ToolResult:
+                results.append(self._result(part, role, place))
+            elif (block := self._block(part, role, place)) is not None:
+                blocks.append(block)
+        extra = self.scope.own(message.extra, where)
+        if results or blocks:
+            turn = self._turn(role, where)
+            turn.results += results
+            turn.blocks += blocks
+            turn.extra = {**turn.extra, **extra}
+        if self.held and not self.waiting:
+            self.turns += self.held
+            self.held = []
+
+    def finish(self) -> list[Block]:
+        self._settle()
+        if not self.turns:
+            raise InputError("the request has no message to answer", hint="add a user message with some text")
+        last = self.turns[-1]
+        if last.role == "assistant" and is_plain(last.blocks[-1]):
+            text = last.blocks[-1]["text"]
+            if text != text.rstrip():
+                self.scope.lose("messages", "white space at the end of a begun answer is refused, so it is cut", "note")
+                last.blocks[-1] = {"type": "text", "text": text.rstrip()}
+        return [turn.wire() for turn in self.turns]
+
+    def _turn(self, role: str, where: str) -> _Turn:
+        """The turn to add to: the last one when its role is the same, else a new one."""
+        if role == "system" and self.waiting:
+            self.scope.lose(where, "it is sent behind the tool results, which must follow their calls at once", "note")
+            self.held = self.held or [_Turn(role)]
+            return self.held[0]
+        if not self.turns or self.turns[-1].role != role:
+            self.turns.append(_Turn(role))
+        return self.turns[-1]
+
+    def _settle(self) -> None:
+        """Every call of the last assistant turn must have its result by now."""
+        if self.waiting:
+            asked, _, place = self.waiting[0]
+            raise InputError(
+                f"{place}: tool call {asked!r} has no result",
+                hint=f"add a tool message with ToolResult({asked!r}, ...) right after it, or take the call out",
+            )
+
+    def _block(self, part: Part, role: str, where: str) -> Block | None:
+        if type(part) is ToolCall and role == "assistant":
+            return self._call(part, where)
+        identity = part.raw.get("id") if type(part) is Opaque and isinstance(part.raw, dict) else None
+        if role == "assistant" and isinstance(identity, str):
+            # A block newer than this code may be a call that the caller answers.
+            self.opaque_ids.add(identity)
+            self.used.add(identity)
+        return block_of(part, role, where, self.scope)
+
+    def _call(self, part: ToolCall, where: str) -> Block:
+        sent = base = _NOT_IN_IDS.sub("_", part.id) or "call"
+        number = 2
+        while sent in self.used:
+            sent = f"{base}_{number}"
+            number += 1
+        if sent != part.id:
+            self.scope.lose(f"{where}.id", f"ids are unique and of letters, digits, _ and -: sent as {sent}", "note")
+        self.used.add(sent)
+        self.waiting.append((part.id, sent, where))
+        if part.signature is not None:
+            self.scope.lose(f"{where}.signature", "calls carry no signature here", "note")
+        block = {"type": "tool_use", "id": sent, "name": part.name, "input": self._input(part, where)}
+        return {**block, **self.scope.own(part.extra, where)}
+
+    def _input(self, part: ToolCall, where: str) -> msgspec.Raw | Block:
+        """The arguments in the model's own bytes where they are an object, else wrapped in one."""
+        text = part.arguments
+        if part.kind == "custom":
+            self.scope.lose(f"{where}.arguments", "free text is sent as {input: text}", "note")
+            return {"input": text}
+        if not text.strip():
+            return {}
+        try:
+            if isinstance(msgspec.json.decode(text), dict):
+                return msgspec.Raw(text.encode())
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            pass
+        self.scope.lose(f"{where}.arguments", "the arguments are not a JSON object: sent as {input: text}")
+        return {"input": text}
+
+    def _result(self, part: ToolResult, role: str, where: str) -> Block:
+        found = next((call for call in self.waiting if call[0] == part.call_id), None)
+        if role != "user" or (found is None and part.call_id not in self.opaque_ids):
+            raise InputError(
+                f"{where}: it answers tool call {part.call_id!r}, which the assistant turn before it did not make",
+                hint="put each tool result right after the assistant message whose call it answers, once",
+            )
+        if found is not None:
+            self.waiting.remove(found)
+        block: Block = {"type": "tool_result", "tool_use_id": found[1] if found else part.call_id}
+        blocks = [
+            made
+            for number, inner in enumerate(part.parts)
+            if (made := block_of(inner, "user", f"{where}.parts[{number}]", self.scope)) is not None
+        ]
+        if blocks:
+            block["content"] = blocks[0]["text"] if len(blocks) == 1 and is_plain(blocks[0]) else blocks
+        if part.is_error:
+            block["is_error"] = True
+        return {**block, **self.scope.cache(part.cache, where), **self.scope.own(part.extra, where)}
