@@ -1,0 +1,1 @@
+"""Which documented promise is proved by which test."""

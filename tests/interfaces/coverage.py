@@ -1,0 +1,156 @@
+"""What of the documented interfaces is proved by a test, and what is open: `python -m tests.interfaces.coverage`.
+It reads coverage.toml and the test files as text; it runs no test and knows nothing of what a row says."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import os
+import sys
+import tomllib
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+
+DOCUMENTS = {"S0": 84, "S1": 56, "S2": 210, "S3": 206, "S4": 179}
+"""Rows of each document; their ids count from 001."""
+
+CAPABILITIES = {
+    "core": "client, settings, keys, errors, conversations, command line",
+    "serving": "retries, limits, caches, pooling, telemetry, speed",
+    "dialects": "what goes over the wire to each provider and comes back",
+    "ledger": "usage and money",
+    "routing": "catalogue, tiers, choice of model, failover, experiments",
+    "interfaces": "the four documented packages, by their own names",
+    "tools": "functions as tools, the tool loop, sandbox, plugins",
+    "jobs": "work that outlives the caller, batches",
+    "django": "the Django app",
+    "creative": "characters, stories, dialogues",
+    "audio-files": "speech, transcription, file stores",
+    "gateway": "the service others talk to over HTTP",
+    "docs": "documentation, packaging, contribution",
+}
+"""The closed list of what an open row may wait for."""
+
+
+class Row(NamedTuple):
+    """One documented promise: its id, the test that proves it ("" while open), what it waits for."""
+
+    id: str
+    test: str
+    waits: str
+
+
+def read(path: Path) -> tuple[list[Row], list[str]]:
+    """The rows of a coverage file in their order, and what is wrong with its form."""
+    rows: list[Row] = []
+    problems: list[str] = []
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return rows, [f"{path.name}: {error}"]
+    for document, table in tables.items():
+        for key, entry in table.items() if isinstance(table, dict) else [(document, table)]:
+            fields = entry if isinstance(entry, dict) else {}
+            if set(fields) != {"test", "waits"} or not all(isinstance(value, str) for value in fields.values()):
+                problems.append(f'{key}: needs exactly {{ test = "...", waits = "..." }}')
+            if not key.startswith(f"{document}-"):
+                problems.append(f"{key}: stands under [{document}]")
+            rows.append(Row(key, str(fields.get("test", "")), str(fields.get("waits", ""))))
+    return rows, problems
+
+
+def expected_ids() -> list[str]:
+    """Every id there is, in the order of the documents."""
+    return [f"{document}-{number:03d}" for document, count in DOCUMENTS.items() for number in range(1, count + 1)]
+
+
+def check_ids(rows: list[Row], wanted: list[str], source: str) -> list[str]:
+    """Ids that are missing, unknown or out of order, against the ids `source` gives."""
+    found = [row.id for row in rows]
+    problems = [f"{missing}: unmapped; {source} has it" for missing in wanted if missing not in set(found)]
+    problems += [f"{unknown}: unknown to {source}" for unknown in found if unknown not in set(wanted)]
+    problems += [f"{key}: listed {times} times" for key, times in Counter(found).items() if times > 1]
+    if not problems and found != wanted:
+        first = next(have for have, want in zip(found, wanted, strict=True) if have != want)
+        problems.append(f"{first}: out of order")
+    return problems
+
+
+def check_rows(rows: list[Row], root: Path) -> list[str]:
+    """Capabilities not on the list, and tests that do not exist under `root`."""
+    problems: list[str] = []
+    known: dict[str, set[str]] = {}
+    for row in rows:
+        if row.waits not in CAPABILITIES:
+            problems.append(f"{row.id}: waits for {row.waits!r}, which is none of {', '.join(CAPABILITIES)}")
+        if not row.test:
+            continue
+        file, _, name = row.test.partition("::")
+        if not file.startswith("tests/") or ".." in file or not name:
+            problems.append(f"{row.id}: {row.test!r} is not of the form tests/path.py::test_name")
+            continue
+        if file not in known:
+            known[file] = tests_in(root / file)
+        if name not in known[file]:
+            problems.append(f"{row.id}: there is no test {row.test}")
+    return problems
+
+
+def tests_in(path: Path) -> set[str]:
+    """Names of the test functions at the top level of a file; none when it is no readable Python."""
+    try:
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+    except (OSError, SyntaxError, ValueError):
+        return set()
+    functions = [node.name for node in body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return {name for name in functions if name.startswith("test")}
+
+
+def table(rows: list[Row]) -> str:
+    """Rows, proved and open by capability, a line a document and one for the sum."""
+    opened = Counter((row.id[:2], row.waits) for row in rows if not row.test)
+    columns = [name for name in CAPABILITIES if any(waits == name for _, waits in opened)]
+    lines = [["", "rows", "proved", *columns]]
+    for document in [*dict.fromkeys(row.id[:2] for row in rows), "all"]:
+        mine = [row for row in rows if document in (row.id[:2], "all")]
+        proved = sum(bool(row.test) for row in mine)
+        counts = Counter(row.waits for row in mine if not row.test)
+        lines.append([document, str(len(mine)), str(proved), *(str(counts[name] or "·") for name in columns)])
+    widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def main(argv: list[str] | None = None, *, path: Path = HERE / "coverage.toml", root: Path = ROOT) -> int:
+    """Print what is open; 1 when the file is wrong, else 0."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.interfaces.coverage", description="What is proved, what open."
+    )
+    parser.add_argument("--list", choices=CAPABILITIES, metavar="CAPABILITY", help="the open ids that wait for it")
+    options = parser.parse_args(argv)
+    rows, problems = read(path)
+    problems += check_ids(rows, expected_ids(), "coverage.py") + check_rows(rows, root)
+    if source := os.environ.get("POLYVOX_REQUIREMENTS"):
+        try:
+            wanted = [row["id"] for row in json.loads(Path(source).read_text(encoding="utf-8"))]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            problems.append(f"$POLYVOX_REQUIREMENTS cannot be read: {error!r}")
+        else:
+            problems += check_ids(rows, wanted, "$POLYVOX_REQUIREMENTS")
+    if options.list:
+        print("\n".join(row.id for row in rows if row.waits == options.list and not row.test))
+    else:
+        print(table(rows))
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
