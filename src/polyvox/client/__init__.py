@@ -1,0 +1,298 @@
+"""Client and AsyncClient: where what callers say, what is configured and the engine meet.
+Everything is written once, async; the sync face is the same object behind the portal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, Unpack
+
+from msgspec.structs import replace
+
+from polyvox import portal
+from polyvox.client.chats import AsyncChat, Chat
+from polyvox.client.deployments import Deployments
+from polyvox.client.inputs import Options, Prompt, as_messages, request_fields
+from polyvox.client.streams import AsyncStream, Stream
+from polyvox.config import Settings
+from polyvox.engine import CallOptions, Deployment, Engine, StreamRun
+from polyvox.errors import CallCancelledError, InputError, PolyvoxError
+from polyvox.routing import RetryRule
+from polyvox.transports import Transport
+from polyvox.types import Request, Response
+
+Progress = Callable[[int, int], None]
+"""Called with how many prompts are done and how many there are."""
+
+__all__ = ["AsyncChat", "AsyncClient", "AsyncStream", "Chat", "Client", "Options", "Progress", "Prompt", "Stream"]
+
+
+class AsyncClient:
+    """Ask models, asynchronously.
+
+    Args:
+        model: "provider/model", "provider:model", a bare name, an "@alias", or "demo"; asked when a call
+            names none.
+        base_url: any server that speaks `dialect`; its models need no provider before their name.
+        api_key: the key to use; without it the environment, the key file and the configuration are asked.
+        dialect: what base_url speaks, "openai.chat" unless said otherwise.
+        system: instructions for every call.
+        timeout: seconds for a whole call, retries included.
+        headers, extra_body: sent with every call, verbatim.
+        retries: how often to try again, 2 unless configured.
+        strict: raise LossError instead of dropping what the model's protocol cannot say.
+        settings: use these instead of the configuration; see `polyvox.config`.
+        transport: carries the requests instead of HTTP; see `polyvox.transports`.
+        hooks: objects with any of on_call, on_attempt, on_event, on_done; see `polyvox.engine.Hooks`.
+        options: defaults for every call, such as temperature or max_tokens.
+
+    Example:
+        >>> import asyncio
+        >>> from polyvox import AsyncClient
+        >>> async def main():
+        ...     async with AsyncClient("demo") as client:
+        ...         return (await client.ask("hello")).model
+        >>> asyncio.run(main())
+        'demo'
+    """
+
+    def __init__(
+        self,
+        model: str | None = None,
+        *,
+        base_url: str | None = None,
+        api_key: Any = None,
+        dialect: str = "openai.chat",
+        system: str | None = None,
+        timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        retries: int | None = None,
+        strict: bool | None = None,
+        settings: Settings | None = None,
+        transport: Transport | None = None,
+        hooks: Sequence[Any] = (),
+        **options: Unpack[Options],
+    ) -> None:
+        self._deployments = Deployments(
+            settings, base_url=base_url, api_key=api_key, dialect=dialect, transport=transport
+        )
+        self._model = model
+        self._system = system
+        self._timeout = timeout
+        self._headers = dict(headers or {})
+        self._extra_body = dict(extra_body or {})
+        self._retries = retries
+        self._strict = strict
+        self._fields = request_fields(options)
+        self._engine = Engine(hooks=hooks, rule=RetryRule(retries) if retries is not None else None)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} model={self._model!r}>"
+
+    # ---- asking -------------------------------------------------------------------------------
+
+    async def ask(
+        self,
+        prompt: Prompt,
+        *,
+        model: str | None = None,
+        system: str | None = None,
+        attachments: Iterable[Any] = (),
+        timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        strict: bool | None = None,
+        **options: Unpack[Options],
+    ) -> Response:
+        """The answer to a prompt: text, parts, messages, or a whole `Request`.
+
+        Raises an error of `polyvox.errors`; see `Options` for what else may be said.
+        """
+        request, deployment, how = self._prepared(
+            prompt, model, system, attachments, timeout, headers, extra_body, strict, options
+        )
+        return await self._engine.call(request, deployment, how)
+
+    def stream(
+        self,
+        prompt: Prompt,
+        *,
+        model: str | None = None,
+        system: str | None = None,
+        attachments: Iterable[Any] = (),
+        timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        strict: bool | None = None,
+        **options: Unpack[Options],
+    ) -> AsyncStream:
+        """The answer as it comes; nothing is sent before the first read."""
+        return AsyncStream(
+            self._starting(prompt, model, system, attachments, timeout, headers, extra_body, strict, options)
+        )
+
+    def _starting(self, *said: Any) -> Callable[[], StreamRun]:
+        request, deployment, how = self._prepared(*said)
+        return lambda: self._engine.stream(request, deployment, how)
+
+    def chat(
+        self,
+        *,
+        model: str | None = None,
+        system: str | None = None,
+        messages: Iterable[Any] = (),
+        **options: Unpack[Options],
+    ) -> AsyncChat:
+        """A conversation; messages are what was said before."""
+        return AsyncChat(self, model=model, system=system, messages=messages, options=options)
+
+    async def ask_batch(
+        self,
+        prompts: Iterable[Prompt],
+        *,
+        concurrency: int = 8,
+        on_progress: Progress | None = None,
+        **said: Any,
+    ) -> list[Response | PolyvoxError]:
+        """An answer for each prompt, in order; a failure is the error in its place, and stops nobody else.
+
+        concurrency bounds the calls under way; said is what `ask` takes.
+        """
+        waiting = list(prompts)
+        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
+            raise InputError(f"concurrency must be a whole number of at least 1, not {concurrency!r}")
+        answers: list[Response | PolyvoxError] = [CallCancelledError("not asked", sent="no")] * len(waiting)
+        numbers = iter(range(len(waiting)))
+        done = 0
+
+        async def work() -> None:
+            nonlocal done
+            for number in numbers:
+                try:
+                    answers[number] = await self.ask(waiting[number], **said)
+                except PolyvoxError as error:
+                    answers[number] = error
+                done += 1
+                if on_progress is not None:
+                    on_progress(done, len(waiting))
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(concurrency, len(waiting))):
+                group.create_task(work())
+        return answers
+
+    # ---- from what was said to a call ---------------------------------------------------------
+
+    def _prepared(
+        self,
+        prompt: Prompt,
+        model: str | None,
+        system: str | None,
+        attachments: Iterable[Any],
+        timeout: float | None,
+        headers: Mapping[str, str] | None,
+        extra_body: Mapping[str, Any] | None,
+        strict: bool | None,
+        options: Mapping[str, Any],
+    ) -> tuple[Request, Deployment, CallOptions]:
+        wanted = model or (prompt.model if isinstance(prompt, Request) else None) or self._model
+        deployment = self._deployments.get(wanted)
+        settings = self._deployments.settings
+        fields = {**self._fields, **request_fields(options)} if options else self._fields
+        if isinstance(prompt, Request):
+            request = replace(prompt, model=deployment.model, messages=as_messages(prompt.messages, system, attachments), **fields)
+        else:
+            instructions = system or self._system or settings.system
+            messages = as_messages(prompt, instructions, attachments)
+            request = Request(deployment.model, messages, **{**self._deployments.fields, **fields})
+        if self._extra_body or extra_body:
+            request = _with_body(request, deployment.dialect.name, {**self._extra_body, **(extra_body or {})})
+        if self._retries is None and self._engine.rule.retries != settings.retries:
+            self._engine.rule = RetryRule(settings.retries)
+        limit = timeout if timeout is not None else self._timeout if self._timeout is not None else settings.timeout
+        if limit is not None and not limit > 0:
+            raise InputError(f"timeout must be a number of seconds above 0, not {limit!r}")
+        how = CallOptions(
+            limit,
+            {**self._headers, **headers} if headers else self._headers,
+            strict if strict is not None else self._strict if self._strict is not None else settings.strict,
+        )
+        return request, deployment, how
+
+    # ---- the end ------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Close the connections; the client may not be used afterwards."""
+        await self._deployments.close()
+
+    aclose = close
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+def _with_body(request: Request, dialect: str, keys: Mapping[str, Any]) -> Request:
+    extra = dict(request.extra)
+    extra[dialect] = {**extra.get(dialect, {}), **keys}
+    return replace(request, extra=extra)
+
+
+class Client:
+    """Ask models, from ordinary code: scripts, threads, notebooks, workers. Takes what `AsyncClient` takes.
+
+    Example:
+        >>> from polyvox import Client
+        >>> with Client("demo") as client:
+        ...     client.ask("hello").finish_reason
+        'stop'
+    """
+
+    def __init__(self, model: str | None = None, **facts: Any) -> None:
+        self._async = AsyncClient(model, **facts)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} model={self._async._model!r}>"
+
+    def ask(self, prompt: Prompt, **said: Any) -> Response:
+        """The answer to a prompt; see `AsyncClient.ask`."""
+        return portal.run(self._async.ask(prompt, **said))
+
+    def stream(self, prompt: Prompt, **said: Any) -> Stream:
+        """The answer as it comes; see `AsyncClient.stream`."""
+        return Stream(self._async.stream(prompt, **said)._start)
+
+    def chat(
+        self,
+        *,
+        model: str | None = None,
+        system: str | None = None,
+        messages: Iterable[Any] = (),
+        **options: Unpack[Options],
+    ) -> Chat:
+        """A conversation; messages are what was said before."""
+        return Chat(self, model=model, system=system, messages=messages, options=options)
+
+    def ask_batch(
+        self, prompts: Iterable[Prompt], *, concurrency: int = 8, on_progress: Progress | None = None, **said: Any
+    ) -> list[Response | PolyvoxError]:
+        """An answer for each prompt, in order; see `AsyncClient.ask_batch`."""
+        return portal.run(self._async.ask_batch(prompts, concurrency=concurrency, on_progress=on_progress, **said))
+
+    def close(self) -> None:
+        """Close the connections; the client may not be used afterwards."""
+        portal.run(self._async.close())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

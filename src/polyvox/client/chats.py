@@ -1,0 +1,104 @@
+"""A conversation kept in memory: what was said goes along with the next question. A turn that fails
+leaves it as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Self, Unpack
+
+from msgspec.structs import replace
+
+from polyvox.client.inputs import Options, Prompt, as_messages
+from polyvox.client.streams import AsyncStream, Stream
+from polyvox.types import Message, Response
+
+if TYPE_CHECKING:
+    from polyvox.client import AsyncClient, Client
+
+
+class _Talk:
+    """What both faces share: the turns so far and the settings of every turn."""
+
+    def __init__(self, *, model: str | None, system: str | None, messages: Iterable[Any], options: Options) -> None:
+        self.model = model
+        self.system = system
+        self.options = options
+        before = list(messages)
+        self.messages: tuple[Message, ...] = as_messages(before) if before else ()
+
+    def clear(self) -> None:
+        """Forget what was said; model and system stay."""
+        self.messages = ()
+
+    def undo(self) -> None:
+        """Take back the last question and its answer."""
+        kept = list(self.messages)
+        while kept and kept.pop().role != "user":
+            pass
+        self.messages = tuple(kept)
+
+    def _asking(self, prompt: Prompt, attachments: Iterable[Any]) -> tuple[Message, ...]:
+        return self.messages + as_messages(prompt, None, attachments)
+
+    def _keep(self, asked: tuple[Message, ...], response: Response) -> Response:
+        self.messages = (*asked, replace(response.message, role="assistant"))
+        return response
+
+    def _facts(self, options: Options) -> dict[str, Any]:
+        return {"model": self.model, "system": self.system, **self.options, **options}
+
+
+class AsyncChat(_Talk):
+    """`await chat.ask(...)` and `chat.stream(...)`, each with all that was said before."""
+
+    def __init__(self, client: AsyncClient, **facts: Any) -> None:
+        super().__init__(**facts)
+        self._client = client
+
+    async def ask(self, prompt: Prompt, *, attachments: Iterable[Any] = (), **options: Unpack[Options]) -> Response:
+        """The answer to the next turn."""
+        asked = self._asking(prompt, attachments)
+        return self._keep(asked, await self._client.ask(asked, **self._facts(options)))
+
+    def stream(self, prompt: Prompt, *, attachments: Iterable[Any] = (), **options: Unpack[Options]) -> AsyncStream:
+        """The answer to the next turn, streamed; it joins the conversation at its end."""
+        asked = self._asking(prompt, attachments)
+        stream = self._client.stream(asked, **self._facts(options))
+        stream._done = lambda response: _discard(self._keep(asked, response))
+        return stream
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Nothing to let go of: the client owns the connections."""
+
+
+class Chat(_Talk):
+    """`chat.ask(...)` and `chat.stream(...)`, each with all that was said before."""
+
+    def __init__(self, client: Client, **facts: Any) -> None:
+        super().__init__(**facts)
+        self._client = client
+
+    def ask(self, prompt: Prompt, *, attachments: Iterable[Any] = (), **options: Unpack[Options]) -> Response:
+        """The answer to the next turn."""
+        asked = self._asking(prompt, attachments)
+        return self._keep(asked, self._client.ask(asked, **self._facts(options)))
+
+    def stream(self, prompt: Prompt, *, attachments: Iterable[Any] = (), **options: Unpack[Options]) -> Stream:
+        """The answer to the next turn, streamed; it joins the conversation at its end."""
+        asked = self._asking(prompt, attachments)
+        stream = self._client.stream(asked, **self._facts(options))
+        stream._done = lambda response: _discard(self._keep(asked, response))
+        return stream
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to let go of: the client owns the connections."""
+
+
+def _discard(_: object) -> None:
+    return None

@@ -1,0 +1,180 @@
+"""From a model's name to a deployment that can be asked: provider, key, address, transport. Kept, so
+that a second call of the same name costs a dictionary look-up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from polyvox import catalog, config, keys
+from polyvox.auth import credentials
+from polyvox.catalog import Catalog, Provider, Target
+from polyvox.config import Settings
+from polyvox.dialects import NAMES, Endpoint, dialect
+from polyvox.engine import Deployment
+from polyvox.errors import InputError, MissingKeyError, UsageError
+from polyvox.transports import Timeouts, Transport
+
+# A server on this machine may have to load the model first.
+_LOCAL_FIRST_BYTE = 600.0
+
+
+class Deployments:
+    """Makes and keeps the deployments of one client, and the transports they share."""
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        base_url: str | None = None,
+        api_key: Any = None,
+        dialect: str = "openai.chat",
+        transport: Transport | None = None,
+    ) -> None:
+        self._fixed = settings
+        self._base_url = base_url
+        self._api_key = None if api_key is None else keys.secret_of(_checked_key(api_key))
+        if dialect not in NAMES:
+            raise InputError(f"there is no dialect {dialect!r}", hint=f"dialects are {', '.join(NAMES)}")
+        self._dialect = dialect
+        self._transport = transport
+        self._http: Transport | None = None
+        self._demo: Transport | None = None
+        self._closed = False
+        self._made_for: Settings | None = None
+        self._made: dict[str | None, Deployment] = {}
+        self.settings = settings or config.Settings()
+        self.fields: dict[str, Any] = {}
+        keys.install_redaction()
+
+    def get(self, name: str | None) -> Deployment:
+        """The deployment a name means; None means the configured or the only possible one."""
+        settings = self._fixed or config.current()
+        if settings is not self._made_for:
+            self._renew(settings)
+        found = self._made.get(name)
+        if found is None:
+            if self._closed:
+                raise UsageError("the client is closed", hint="make a new one, or use `with Client() as client:`")
+            found = self._made[name] = self._make(name, settings)
+        return found
+
+    def _renew(self, settings: Settings) -> None:
+        """Settings changed: what was made from the old ones is forgotten, open connections are kept."""
+        self._made = {}
+        self._made_for = self.settings = settings
+        self.fields = {
+            field: value
+            for field in ("temperature", "max_tokens")
+            if (value := getattr(settings, field, None)) is not None
+        }
+
+    def _make(self, name: str | None, settings: Settings) -> Deployment:
+        rows = catalog.load().with_overrides(settings.providers, settings.origins)
+        name = name or settings.model
+        if name is not None and not isinstance(name, str):
+            raise InputError(f"model must be a name, not {type(name).__name__}")
+        if self._base_url is not None:
+            target = self._own(name, rows)
+        elif name is None:
+            target = self._usual(rows, settings)
+        else:
+            target = rows.resolve(name, settings.aliases, lambda provider: self._key(provider, settings) is not None)
+        return self._deployment(target, settings)
+
+    def _own(self, name: str | None, rows: Catalog) -> Target:
+        """The server at base_url; the model goes there as it was typed."""
+        if name is None:
+            raise InputError("no model is named for this base_url", hint='say Client("MODEL", base_url=...)')
+        assert self._base_url is not None
+        url = self._base_url.rstrip("/")
+        problems = catalog.url_problems(url)
+        if problems:
+            raise InputError(f"base_url {problems[0]}", hint='for example "https://llm.example.com/v1"')
+        host = catalog.host_of(url)
+        known = [row for row in rows.providers.values() if catalog.host_of(row.base_url) == host and row.base_url == url]
+        if known:
+            return Target(known[0], name, rows.info(known[0].name, name))
+        # An unknown server of this protocol: the older spellings are understood by more of them.
+        row = Provider(
+            name=host,
+            dialect=self._dialect,
+            base_url=url,
+            url_source="argument",
+            auth="bearer" if self._dialect != "anthropic.messages" else "header",
+            auth_header="x-api-key" if self._dialect == "anthropic.messages" else "",
+            local=True,
+        )
+        return Target(row, name)
+
+    def _usual(self, rows: Catalog, settings: Settings) -> Target:
+        """The default model of the first provider that has a key."""
+        for row in rows.providers.values():
+            if row.needs_key and row.default_model and self._key(row, settings) is not None:
+                return rows.resolve(row.name, settings.aliases)
+        variables = [row.key_env[0] for row in rows.providers.values() if row.needs_key and row.key_env]
+        raise MissingKeyError(
+            "no model is named, and no provider has a key",
+            hint=f'set {variables[0]} or another provider\'s key, run "polyvox keys set PROVIDER", '
+            'or try the built-in offline model with model="demo"',
+        )
+
+    def _key(self, row: Provider, settings: Settings) -> keys.FoundKey | None:
+        return keys.find_key(row, settings, self._api_key)
+
+    def _deployment(self, target: Target, settings: Settings) -> Deployment:
+        row = target.provider
+        key = self._key(row, settings) if row.auth != "none" else None
+        if key is None and row.needs_key:
+            raise keys.missing_key_error(row)
+        if key is not None:
+            keys.allowed_host(row, row.base_url, key.source)
+        info: Mapping[str, Any] = {"max_output": target.info.max_output} if target.info and target.info.max_output else {}
+        return Deployment(
+            row.name,
+            target.model,
+            dialect=dialect(row.dialect),
+            endpoint=Endpoint(row.base_url.rstrip("/"), target.name, row.quirks, {**info, **row.options}),
+            headers={**row.headers, **credentials(row, key.secret if key else None)},
+            transport=self._carrier(row, settings),
+            timeouts=Timeouts(
+                settings.connect_timeout,
+                max(settings.first_byte_timeout, _LOCAL_FIRST_BYTE) if row.local else settings.first_byte_timeout,
+                settings.idle_timeout,
+            ),
+        )
+
+    def _carrier(self, row: Provider, settings: Settings) -> Transport:
+        if self._transport is not None:
+            return self._transport
+        if row.transport == "demo":
+            from polyvox.transports.demo import DemoTransport
+
+            self._demo = self._demo or DemoTransport()
+            return self._demo
+        if self._http is None:
+            from polyvox.transports.http import HttpTransport
+
+            self._http = HttpTransport(
+                pool_size=settings.pool_size,
+                proxy=settings.proxy,
+                ca_bundle=settings.ca_bundle,
+                allow_http=settings.allow_http,
+            )
+        return self._http
+
+    async def close(self) -> None:
+        """Close the transports made here; one that was passed in is its owner's."""
+        self._closed = True
+        self._made = {}
+        for transport in (self._http, self._demo):
+            if transport is not None:
+                await transport.close()
+
+
+def _checked_key(key: Any) -> Any:
+    if isinstance(key, keys.Secret):
+        return key
+    if not isinstance(key, str) or not key.strip():
+        raise InputError("api_key must be text that is not empty", hint="leave it out to use the configured key")
+    return key

@@ -1,0 +1,151 @@
+"""A streamed answer as the caller holds it: text by default, events on request, the response at the
+end. One class for each face; both draw batches from the same run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from types import TracebackType
+from typing import Self
+
+from polyvox import portal
+from polyvox.engine import StreamRun
+from polyvox.errors import UsageError
+from polyvox.types import Event, Response, TextDelta
+
+_Done = Callable[[Response], None]
+
+
+class _Held:
+    """What both faces share: the run, made when the stream is first read, and its end."""
+
+    __slots__ = ("_done", "_run", "_start")
+
+    def __init__(self, start: Callable[[], StreamRun], done: _Done | None = None) -> None:
+        self._start = start
+        self._done = done
+        self._run: StreamRun | None = None
+
+    def _running(self) -> StreamRun:
+        if self._run is None:
+            self._run = self._start()
+        return self._run
+
+    @property
+    def response(self) -> Response:
+        """The whole answer, once the stream has ended; UsageError before."""
+        if self._run is None or self._run.response is None:
+            raise UsageError("the stream has not ended yet", hint="read it to its end first, or call finish()")
+        return self._run.response
+
+    async def _batch(self) -> list[Event]:
+        run = self._running()
+        before = run.response
+        events = await run.batch()
+        if run.response is not None and before is None and self._done is not None:
+            self._done(run.response)
+        return events
+
+    async def _finish(self) -> Response:
+        run = self._running()
+        try:
+            while run.response is None:
+                await self._batch()
+        finally:
+            await run.close()
+        return run.response
+
+
+def _texts(events: list[Event]) -> list[str]:
+    return [event.text for event in events if type(event) is TextDelta and event.choice == 0]
+
+
+class AsyncStream(_Held):
+    """Iterate for text, `events()` for everything, `response` or `await finish()` for the whole.
+
+    Leaving early: use `async with`, or call `close()`; the provider then stops at once.
+    """
+
+    __slots__ = ("_texts",)
+
+    def __init__(self, start: Callable[[], StreamRun], done: _Done | None = None) -> None:
+        super().__init__(start, done)
+        self._texts: Iterator[str] = iter(())
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> str:
+        for text in self._texts:
+            return text
+        while events := await self._batch():
+            self._texts = iter(_texts(events))
+            for text in self._texts:
+                return text
+        raise StopAsyncIteration
+
+    async def events(self) -> AsyncIterator[Event]:
+        """Every event, the last one `Ended`; an error is raised."""
+        while events := await self._batch():
+            for event in events:
+                yield event
+
+    async def finish(self) -> Response:
+        """Read what is left and give the whole answer."""
+        return await self._finish()
+
+    async def close(self) -> None:
+        """Cut the stream unless it has ended."""
+        if self._run is not None:
+            await self._run.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+class Stream(_Held):
+    """The sync face of `AsyncStream`; each read waits on the background loop for one batch."""
+
+    __slots__ = ("_texts",)
+
+    def __init__(self, start: Callable[[], StreamRun], done: _Done | None = None) -> None:
+        super().__init__(start, done)
+        self._texts: Iterator[str] = iter(())
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str:
+        for text in self._texts:
+            return text
+        while events := portal.run(self._batch()):
+            self._texts = iter(_texts(events))
+            for text in self._texts:
+                return text
+        raise StopIteration
+
+    def events(self) -> Iterator[Event]:
+        """Every event, the last one `Ended`; an error is raised."""
+        while events := portal.run(self._batch()):
+            yield from events
+
+    def finish(self) -> Response:
+        """Read what is left and give the whole answer."""
+        return portal.run(self._finish())
+
+    def close(self) -> None:
+        """Cut the stream unless it has ended."""
+        if self._run is not None:
+            portal.run(self._run.close())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

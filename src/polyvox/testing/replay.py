@@ -1,0 +1,141 @@
+"""Decode recorded provider traffic: `python -m polyvox.testing.replay FILE.jsonl` prints one JSON line
+an exchange, in neutral form. It talks to nobody."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import random
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from polyvox.dialects import ClientSide, Endpoint, Reply, dialect
+from polyvox.dialects.collect import Collector
+from polyvox.errors import BadResponseError, PolyvoxError
+from polyvox.types import Opaque, Response, ToolCall
+
+# What a URL's path holds, and the dialect that is spoken there; the first that fits counts.
+_PLACES = (
+    (("/chat/completions",), "openai.chat"),
+    (("/v1/messages/",), None),
+    (("/v1/messages",), "anthropic.messages"),
+    (("/anthropic/", "awPredict"), "anthropic.messages"),
+    (("anthropic.", "/invoke"), "anthropic.messages"),
+    (("/api/chat",), "ollama.chat"),
+)
+
+
+def dialect_of(url: str) -> str | None:
+    """The dialect spoken at a URL, or None when it is not one of ours."""
+    path = url.partition("?")[0]
+    return next((name for marks, name in _PLACES if all(mark in path for mark in marks)), None)
+
+
+def decode(exchange: dict[str, Any], rng: random.Random | None = None) -> dict[str, Any]:
+    """One recorded exchange in neutral form; rng cuts a stream's bytes at random places."""
+    name = dialect_of(exchange.get("url") or "")
+    line: dict[str, Any] = {key: exchange.get(key) for key in ("id", "provider", "endpoint", "status", "streamed")}
+    line |= {"dialect": name or "other", "kind": "other"}
+    if name is None:
+        return line
+    room, at = dialect(name), Endpoint(origin=f"{exchange.get('provider')}/recorded")
+    body = base64.b64decode(exchange["response_base64"]) if exchange.get("response_base64") else b""
+    body = body or (exchange.get("response_text") or "").encode()
+    headers = {key.lower(): str(value) for key, value in (exchange.get("response_headers") or {}).items()}
+    reply = Reply(exchange.get("status") or 200, headers, body)
+    if reply.status >= 400:
+        return line | {"kind": "error", "error": _error(room.decode_error(reply, at))}
+    if exchange.get("streamed"):
+        response, error = _stream(room, at, _pieces(body, rng))
+    else:
+        try:
+            response, error = room.decode_response(reply, at), None
+        except PolyvoxError as caught:
+            return line | {"kind": "error", "error": _error(caught)}
+    return line | _answer(response, error)
+
+
+def _pieces(body: bytes, rng: random.Random | None) -> Iterator[bytes]:
+    """The body whole, or in pieces of random length, short ones as likely as long ones."""
+    at = 0
+    while at < len(body):
+        size = len(body) if rng is None else rng.choice((1, 2, 3, 5, 17, 64, 500, 4096))
+        yield body[at : at + size]
+        at += size
+
+
+def _stream(room: ClientSide, at: Endpoint, pieces: Iterable[bytes]) -> tuple[Response, PolyvoxError | None]:
+    reader, collector = room.reader(at), Collector()
+    for piece in pieces:
+        for event in reader.feed(piece):
+            collector.add(event)
+    for event in reader.close():
+        collector.add(event)
+    return collector.response(), collector.failed.error if collector.failed else None
+
+
+def _answer(response: Response, error: PolyvoxError | None) -> dict[str, Any]:
+    usage = response.usage
+    # A stream that was merely cut has no error on the wire: `complete` says it.
+    wire_error = error is not None and error.kind != "stream_interrupted"
+    return {
+        "kind": "chat",
+        "response_id": response.id,
+        "model": response.model,
+        "text": response.text,
+        "reasoning_text": response.reasoning,
+        "refusal": response.refusal,
+        "tool_calls": [_call(call) for call in response.tool_calls],
+        "server_tool_calls": sum(
+            part.type.endswith("tool_use") for part in response.message.parts if isinstance(part, Opaque)
+        ),
+        "finish_reason": None if error and not wire_error else response.finish_reason,
+        "raw_finish_reason": response.raw_finish_reason,
+        "complete": response.complete,
+        "usage": {key: getattr(usage, key) for key in ("input", "output", "cache_read", "cache_write", "reasoning", "total")},
+        "error": _error(error) if error and wire_error else None,
+        "embeddings": None,
+    }
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    try:
+        arguments: Any = call.args
+    except BadResponseError:
+        arguments = {"__raw__": call.arguments}
+    return {"id": call.id, "name": call.name, "arguments": arguments}
+
+
+def _error(error: PolyvoxError) -> dict[str, Any]:
+    return {"kind": error.kind, "message": error.message, "code": error.code, "type": error.type}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Decode a file of exchanges to standard output; 2 when the file is not one."""
+    parser = argparse.ArgumentParser(prog="python -m polyvox.testing.replay", description=__doc__)
+    parser.add_argument("file", help="recorded exchanges, one JSON object a line; - for standard input")
+    parser.add_argument("--cut", type=int, metavar="SEED", help="feed each stream in random pieces")
+    options = parser.parse_args(arguments)
+    rng = None if options.cut is None else random.Random(options.cut)
+    try:
+        with sys.stdin if options.file == "-" else open(options.file, encoding="utf-8") as lines:
+            for number, text in enumerate(lines, 1):
+                if not text.strip():
+                    continue
+                try:
+                    exchange = json.loads(text)
+                    decoded = decode(exchange, rng)
+                except (ValueError, TypeError, AttributeError) as error:
+                    print(f"{options.file}:{number}: not a recorded exchange: {error}", file=sys.stderr)
+                    return 2
+                print(json.dumps(decoded, ensure_ascii=False))
+    except OSError as error:
+        print(f"cannot read {options.file}: {error.strerror}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
