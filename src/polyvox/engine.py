@@ -43,7 +43,7 @@ _UNSEEN = (Started, UsageReported, ExtraAdded)
 class Deployment:
     """A model at a provider, ready to be asked. Its headers hold credentials, so it shows its name only."""
 
-    __slots__ = ("dialect", "endpoint", "headers", "model", "name", "provider", "timeouts", "transport")
+    __slots__ = ("dialect", "endpoint", "headers", "model", "name", "provider", "timeout", "timeouts", "transport")
 
     def __init__(
         self,
@@ -55,6 +55,7 @@ class Deployment:
         headers: Mapping[str, str],
         transport: Transport,
         timeouts: Timeouts,
+        timeout: float | None = None,
     ) -> None:
         self.provider = provider
         self.model = model
@@ -64,6 +65,7 @@ class Deployment:
         self.headers = headers
         self.transport = transport
         self.timeouts = timeouts
+        self.timeout = timeout
 
     def __repr__(self) -> str:
         return f"<Deployment {self.name}>"
@@ -404,10 +406,12 @@ class StreamRun:
         add = self._collector.add
         for event in events:
             add(event)
+        last = type(events[-1])
+        if last is Failed:
+            self._call.annotate(events[-1].error)  # type: ignore[attr-defined]
         if self._call.engine.hooks:
             for event in events:
                 self._call.tell("on_event", event)
-        last = type(events[-1])
         if last is Failed:
             return await self._broken(events)
         if last is Ended:
@@ -430,7 +434,6 @@ class StreamRun:
             raise failed.error
         self._held = []
         self._seen = True
-        self._call.annotate(failed.error)
         self._call.note(failed.error.kind, failed.error)
         self._fail(self._call.final(failed.error))
         return shown

@@ -211,7 +211,7 @@ class AsyncClient:
             request = _with_body(request, deployment.dialect.name, {**self._extra_body, **(extra_body or {})})
         if self._retries is None and self._engine.rule.retries != settings.retries:
             self._engine.rule = RetryRule(settings.retries)
-        limit = timeout if timeout is not None else self._timeout if self._timeout is not None else settings.timeout
+        limit = timeout if timeout is not None else self._timeout if self._timeout is not None else deployment.timeout
         if limit is not None and not limit > 0:
             raise InputError(f"timeout must be a number of seconds above 0, not {limit!r}")
         how = CallOptions(

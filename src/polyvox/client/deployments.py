@@ -142,6 +142,7 @@ class Deployments:
                 max(settings.first_byte_timeout, _LOCAL_FIRST_BYTE) if row.local else settings.first_byte_timeout,
                 settings.idle_timeout,
             ),
+            timeout=settings.providers.get(row.name, {}).get("timeout", settings.timeout),
         )
 
     def _carrier(self, row: Provider, settings: Settings) -> Transport:

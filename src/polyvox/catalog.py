@@ -1,0 +1,402 @@
+"""Providers and models as rows of data: which exist, how each is spoken to, and who is meant by a name.
+It reads `data/` and knows no key, no environment and no network.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
+from importlib import resources
+from typing import Any, Final, Literal, get_args
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Struct
+
+from polyvox import dialects
+from polyvox.errors import ConfigError, InputError, UnknownModelError, UnknownProviderError
+
+AuthScheme = Literal["bearer", "header", "none"]
+AUTH_SCHEMES: Final[tuple[str, ...]] = get_args(AuthScheme)
+
+# Wide enough for one or two slipped letters, too narrow for a model family named after its maker.
+_TYPO_RATIO = 0.75
+_TYPO_LENGTH = 2
+
+
+class Provider(Struct, frozen=True, kw_only=True):
+    """A provider: how to speak to it, and where its key may go.
+
+    Attributes:
+        name, title, docs: what users type, what they read, and the page where keys are made.
+        dialect: a name from `polyvox.dialects.NAMES`.
+        base_url: what the dialect's paths are appended to, without a slash at its end.
+        url_source: who said `base_url`: "catalog", "argument", "env NAME" or "file:line".
+        auth: a name from `polyvox.auth.SCHEMES`; auth_header names the header of scheme "header".
+        key_env, base_url_env: environment variables that may hold the key or the address, best first.
+        hosts: lower-case host names the key may be sent to; the host of `base_url` when not given.
+        quirks: names from `polyvox.dialects.QUIRKS`.
+        headers: sent with every request; secret_headers too, but never shown; secret_sources: where
+            those come from, as `FoundKey.source` says it.
+        options: the dialect's own settings.
+        default_model: what the provider's bare name means.
+        models: glob patterns of bare model names it serves.
+        local: it runs on the user's own machine and works without a key.
+        transport: "http", or "demo" for the one that answers by itself.
+    """
+
+    name: str
+    dialect: str
+    base_url: str = ""
+    url_source: str = "catalog"
+    auth: AuthScheme = "bearer"
+    auth_header: str = ""
+    key_env: tuple[str, ...] = ()
+    base_url_env: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    quirks: frozenset[str] = frozenset()
+    headers: dict[str, str] = {}
+    secret_headers: dict[str, Any] = {}
+    secret_sources: tuple[str, ...] = ()
+    options: dict[str, Any] = {}
+    default_model: str | None = None
+    models: tuple[str, ...] = ()
+    local: bool = False
+    transport: Literal["http", "demo"] = "http"
+    docs: str | None = None
+    title: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse rows that cannot work, with ConfigError."""
+        problems = tuple(_problems_of(self))
+        if problems:
+            raise ConfigError(f"the provider {self.name!r} is described wrongly", problems=problems)
+        if not self.hosts and self.base_url:
+            msgspec.structs.force_setattr(self, "hosts", (host_of(self.base_url),))
+
+    def __repr__(self) -> str:
+        """Name and address only: headers may be private."""
+        return f"Provider({self.name!r}, dialect={self.dialect!r}, base_url={self.base_url!r})"
+
+    __str__ = __repr__
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether a call without a key is bound to fail."""
+        return self.auth != "none" and not self.local
+
+
+class Model(Struct, frozen=True, kw_only=True):
+    """What is known of a model at a provider. Limits are in tokens; None is not known.
+
+    capabilities are words like "vision", "tools", "schema", "reasoning"; retires is an ISO date.
+    """
+
+    id: str
+    provider: str
+    context: int | None = None
+    max_output: int | None = None
+    aliases: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
+    retires: str | None = None
+
+
+class Target(Struct, frozen=True):
+    """Who is meant by a name: the provider, the model exactly as it goes on the wire, what is known of it."""
+
+    provider: Provider
+    model: str
+    info: Model | None = None
+
+    @property
+    def name(self) -> str:
+        """The full name, "provider/model"."""
+        return f"{self.provider.name}/{self.model}"
+
+
+class Catalog:
+    """Providers by name and the models known of them; a value, never changed."""
+
+    __slots__ = ("_by_name", "models", "providers")
+
+    def __init__(self, providers: Mapping[str, Provider], models: Iterable[Model] = ()) -> None:
+        self.providers: dict[str, Provider] = dict(providers)
+        self.models: tuple[Model, ...] = tuple(models)
+        self._by_name: dict[str, dict[str, Model]] = {}
+        for model in self.models:
+            for name in (model.id, *model.aliases):
+                self._by_name.setdefault(name, {})[model.provider] = model
+
+    def with_provider(self, provider: Provider) -> Catalog:
+        """This catalog with one provider added or replaced."""
+        return Catalog({**self.providers, provider.name: provider}, self.models)
+
+    def with_overrides(
+        self, overrides: Mapping[str, Mapping[str, Any]], origins: Mapping[str, str] | None = None
+    ) -> Catalog:
+        """This catalog with `Settings.providers` applied; origins are `Settings.origins`.
+
+        A name that is not here yet becomes a new provider. ConfigError where the result cannot work.
+        """
+        providers = dict(self.providers)
+        for name, values in overrides.items():
+            providers[name] = _overridden(providers.get(name), name, values, origins or {})
+        return Catalog(providers, self.models)
+
+    def provider(self, name: str) -> Provider:
+        """The provider of this name; UnknownProviderError with the nearest names otherwise."""
+        try:
+            return self.providers[name]
+        except KeyError:
+            raise _unknown_provider(name, self.providers) from None
+
+    def info(self, provider: str, model: str) -> Model | None:
+        """What is known of a model at a provider, or None."""
+        return self._by_name.get(model, {}).get(provider)
+
+    def resolve(
+        self,
+        name: str,
+        aliases: Mapping[str, str] | None = None,
+        has_key: Callable[[Provider], bool] | None = None,
+    ) -> Target:
+        """Who is meant by "provider/model", "provider:model", "@alias" or a bare model name.
+
+        Names split at the first separator only; what follows is the provider's business and goes on
+        the wire as typed. A provider's bare name means its default model. Where several providers
+        serve a bare name, the only one with a key wins. Raises UnknownModelError or
+        UnknownProviderError with the nearest names, ConfigError for aliases that go in circles.
+
+            >>> load().resolve("anthropic/claude-haiku-4-5").model
+            'claude-haiku-4-5'
+        """
+        name = _follow(name.strip(), aliases or {})
+        left, separator, rest = _split(name)
+        named = self.providers.get(left.lower())
+        if separator and named:
+            return self._at(named, rest)
+        if name.lower() in self.providers:
+            return self._default(self.providers[name.lower()])
+        found = self._serving(name)
+        if not found and separator:
+            found = self._serving_tagged(name, left, separator)
+        if not found:
+            raise self._nothing_serves(name)
+        if len(found) > 1 and has_key is not None:
+            keyed = [provider for provider in found if not provider.needs_key or has_key(provider)]
+            found = keyed if len(keyed) == 1 else found
+        if len(found) > 1:
+            spellings = ", ".join(f"{provider.name}/{name}" for provider in found)
+            raise UnknownModelError(
+                f"the model name {name!r} is ambiguous: {len(found)} providers serve it",
+                hint=f"say one of: {spellings}",
+            )
+        return self._at(found[0], name)
+
+    def _at(self, provider: Provider, model: str) -> Target:
+        if not model:
+            raise UnknownModelError(
+                f"no model is named after {provider.name!r}", hint=f"say {provider.name}/MODEL", provider=provider.name
+            )
+        return Target(provider, model, self.info(provider.name, model))
+
+    def _default(self, provider: Provider) -> Target:
+        if provider.default_model is None:
+            raise UnknownModelError(
+                f"{provider.name!r} is a provider without a default model",
+                hint=f"say {provider.name}/MODEL",
+                provider=provider.name,
+            )
+        return self._at(provider, provider.default_model)
+
+    def _serving(self, name: str) -> list[Provider]:
+        """Providers of a bare name: those whose model it is, else those whose patterns take it."""
+        exact = [self.providers[known] for known in self._by_name.get(name, ()) if known in self.providers]
+        return exact or self._matching(name, lambda pattern: (":" in pattern) == (":" in name) and pattern != "*:*")
+
+    def _serving_tagged(self, name: str, left: str, separator: str) -> list[Provider]:
+        """Providers of "family:tag", the naming of local model stores, unless a provider was misspelt."""
+        tagged = self._matching(name, lambda pattern: pattern == "*:*") if separator == ":" else []
+        if any(self._takes(provider, left) for provider in tagged):
+            return tagged
+        if _misspelt(left, self.providers) or separator == "/":
+            raise _unknown_provider(left, self.providers, name)
+        return tagged
+
+    def _matching(self, name: str, use: Callable[[str], bool]) -> list[Provider]:
+        return [
+            provider
+            for provider in self.providers.values()
+            if any(use(pattern) and fnmatchcase(name, pattern) for pattern in provider.models)
+        ]
+
+    @staticmethod
+    def _takes(provider: Provider, family: str) -> bool:
+        return any(pattern != "*:*" and fnmatchcase(family, pattern) for pattern in provider.models)
+
+    def _nothing_serves(self, name: str) -> InputError:
+        if not name:
+            return UnknownModelError("the model name is empty", hint="say provider/model")
+        near = difflib.get_close_matches(name, self._by_name, n=3, cutoff=0.6)
+        near = near or difflib.get_close_matches(name, self.providers, n=1, cutoff=_TYPO_RATIO)
+        full = [self._full(other) for other in near]
+        hint = f"did you mean {' or '.join(full)}?" if full else f"say which provider serves it: PROVIDER/{name}"
+        return UnknownModelError(f"no provider is known to serve {name!r}", hint=hint)
+
+    def _full(self, name: str) -> str:
+        owners = self._by_name.get(name)
+        return f"{next(iter(owners))}/{name}" if owners else name
+
+
+# ---- loading ----------------------------------------------------------------------------------
+
+
+@functools.cache
+def load() -> Catalog:
+    """The catalog that comes with polyvox, read once."""
+    folder = resources.files("polyvox") / "data"
+    rows = tomllib.loads((folder / "providers.toml").read_text(encoding="utf-8"))
+    providers = {name: _provider(name, row) for name, row in rows.items()}
+    # The first row of the file is a note on where its facts come from.
+    _, *models = msgspec.json.decode((folder / "models.json").read_bytes())
+    return Catalog(providers, msgspec.convert(models, list[Model]))
+
+
+def _provider(name: str, row: Mapping[str, Any]) -> Provider:
+    try:
+        return msgspec.convert({**row, "name": name}, Provider)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"the provider {name!r} is described wrongly", problems=(str(error),)) from None
+
+
+# What settings call by another name than the row does.
+_RENAMED = {"model": "default_model", "api_key_env": "key_env"}
+# What settings say of a provider that is not the catalog's business.
+_ELSEWHERE = frozenset({"api_key", "timeout"})
+
+
+def _overridden(old: Provider | None, name: str, values: Mapping[str, Any], origins: Mapping[str, str]) -> Provider:
+    place = f"providers.{name}"
+    changes = {_RENAMED.get(key, key): value for key, value in values.items() if key not in _ELSEWHERE}
+    secret = changes.pop("secret_headers", {})
+    if isinstance(changes.get("key_env"), str):
+        changes["key_env"] = (changes["key_env"],)
+    if "base_url" in changes:
+        changes["url_source"] = origins.get(f"{place}.base_url", "argument")
+    # A new provider without a word on its protocol is what nearly all of them are.
+    row: dict[str, Any] = {"dialect": "openai.chat"} if old is None else msgspec.structs.asdict(old)
+    secret = {**row.pop("secret_headers", {}), **secret}
+    headers = {**row.get("headers", {}), **changes.pop("headers", {})}
+    provider = _provider(name, {**row, **changes, "headers": headers})
+    if not secret:
+        return provider
+    said = [origins.get(f"{place}.secret_headers.{header}", "argument") for header in secret]
+    sources = dict.fromkeys(origin if origin in ("argument", "row") else f"config {origin}" for origin in said)
+    return msgspec.structs.replace(provider, secret_headers=secret, secret_sources=tuple(sources))
+
+
+def _problems_of(provider: Provider) -> Iterable[str]:
+    if provider.dialect not in dialects.NAMES:
+        yield f"dialect: {provider.dialect!r} is not one of {', '.join(dialects.NAMES)}"
+    for quirk in sorted(provider.quirks - dialects.QUIRKS.keys()):
+        yield f"quirks: {quirk!r} is not one of {', '.join(dialects.QUIRKS)}"
+    if provider.auth == "header" and not provider.auth_header:
+        yield "auth_header: is needed with auth = 'header'"
+    if not provider.base_url and provider.transport == "http":
+        yield "base_url: is needed"
+    if provider.base_url:
+        yield from (f"base_url: {problem}" for problem in url_problems(provider.base_url))
+
+
+# ---- addresses --------------------------------------------------------------------------------
+
+
+def url_problems(url: str) -> list[str]:
+    """What is wrong with a base URL, in words that never repeat it (it may hold a password)."""
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - reading it is what checks it
+    except ValueError:
+        return ["is not a URL"]
+    problems = []
+    if parts.scheme not in ("http", "https"):
+        problems.append("must begin with https:// (or http:// for this machine)")
+    elif not parts.hostname:
+        problems.append("has no host")
+    if parts.username is not None or parts.password is not None:
+        problems.append("must not hold a user or password; keys go in the key store")
+    if parts.query or parts.fragment:
+        problems.append("must not have a query or fragment")
+    if any(char.isspace() or not char.isprintable() for char in url):
+        problems.append("has spaces or control characters")
+    return problems
+
+
+def host_of(url: str) -> str:
+    """The lower-case host name of a URL, without its port; "" where there is none."""
+    try:
+        return (urlsplit(url).hostname or "").lower().rstrip(".")
+    except ValueError:
+        return ""
+
+
+def complete_url(text: str, provider: Provider) -> str:
+    """A base URL from what people put in variables: "host", "host:port" or a URL.
+
+    Without a scheme, a local provider gets http and its usual port, others https. The wildcard
+    address a server listens on becomes the loopback address a client can reach.
+    """
+    text = text.strip().rstrip("/")
+    if "://" not in text:
+        text = f"{'http' if provider.local else 'https'}://{text}"
+        usual = urlsplit(provider.base_url).port if provider.local and provider.base_url else None
+        try:
+            parts = urlsplit(text)
+            if parts.port is None and usual and parts.hostname:
+                text = parts._replace(netloc=f"{parts.netloc.rstrip(':')}:{usual}").geturl()
+        except ValueError:
+            return text
+    return text.replace("://0.0.0.0", "://127.0.0.1", 1).replace("://[::]", "://[::1]", 1)
+
+
+# ---- names ------------------------------------------------------------------------------------
+
+
+def _follow(name: str, aliases: Mapping[str, str]) -> str:
+    """Replace aliases until none is left."""
+    seen: list[str] = []
+    while name.startswith("@") or name in aliases:
+        alias = name.removeprefix("@")
+        if alias in seen:
+            raise ConfigError(f"the aliases go in a circle: {' -> '.join([*seen, alias])}")
+        if alias not in aliases:
+            near = difflib.get_close_matches(alias, aliases, n=1)
+            hint = f"did you mean @{near[0]}?" if near else "add it under [aliases] in the configuration file"
+            raise UnknownModelError(f"there is no alias {alias!r}", hint=hint)
+        seen.append(alias)
+        name = aliases[alias].strip()
+    return name
+
+
+def _split(name: str) -> tuple[str, str, str]:
+    """Split at the first '/' or ':', whichever comes first."""
+    for index, char in enumerate(name):
+        if char in "/:":
+            return name[:index], char, name[index + 1 :]
+    return name, "", ""
+
+
+def _misspelt(left: str, providers: Mapping[str, Provider]) -> list[str]:
+    near = difflib.get_close_matches(left.lower(), providers, n=2, cutoff=_TYPO_RATIO)
+    return [name for name in near if abs(len(name) - len(left)) <= _TYPO_LENGTH]
+
+
+def _unknown_provider(left: str, providers: Mapping[str, Provider], name: str = "") -> UnknownProviderError:
+    near = _misspelt(left, providers)
+    rest = name[len(left) :]
+    spelt = " or ".join(f"{other}{rest}" for other in near)
+    hint = f"did you mean {spelt}?" if near else f"known providers: {', '.join(sorted(providers))}"
+    return UnknownProviderError(f"there is no provider {left!r}", hint=hint)
