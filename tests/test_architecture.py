@@ -35,7 +35,9 @@ def test_a_function_stays_readable(name):
             lines = (node.end_lineno - body[0].lineno + 1) if body else 0
             assert lines <= 60, f"{name}:{node.lineno} {node.name} has {lines} lines"
             parameters = [*node.args.posonlyargs, *node.args.args]
-            assert len(parameters) <= 10, f"{name}:{node.lineno} {node.name} has {len(parameters)} positional parameters"
+            assert len(parameters) <= 10, (
+                f"{name}:{node.lineno} {node.name} has {len(parameters)} positional parameters"
+            )
 
 
 def provider_names():
@@ -58,7 +60,9 @@ def strings_of(tree):
             yield node.lineno, node.value
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith(("dialects/", "auth", "keys", "testing/"))])
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if not name.startswith(("dialects/", "auth", "keys", "testing/"))]
+)
 def test_no_provider_or_model_is_named_outside_the_data(name):
     names = re.compile(rf"\b({'|'.join(provider_names())})\b|\b(gpt|claude|gemini|llama)-?[0-9]", re.IGNORECASE)
     tree = ast.parse((SOURCE / name).read_text(encoding="utf-8"))
@@ -78,7 +82,19 @@ def modules_after(statement):
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
-HEAVY = {"aiohttp", "pydantic", "rich", "click", "yaml", "keyring", "platformdirs", "ssl", "uvloop", "openai", "anthropic"}
+HEAVY = {
+    "aiohttp",
+    "pydantic",
+    "rich",
+    "click",
+    "yaml",
+    "keyring",
+    "platformdirs",
+    "ssl",
+    "uvloop",
+    "openai",
+    "anthropic",
+}
 
 
 def test_importing_polyvox_loads_nothing_heavy():

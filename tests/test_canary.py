@@ -45,7 +45,6 @@ def clean(*things):
         assert CANARY not in text and CANARY[3:] not in text
 
 
-
 class Spy:
     def __init__(self):
         self.seen = []
@@ -70,14 +69,18 @@ ECHOES = [
 def test_no_error_log_or_hook_shows_the_key_even_when_the_provider_echoes_it(echo, streaming, everything_logged):
     spy = Spy()
     transport = Scripted(*(echo() for _ in range(3)))
-    client = Client("m", base_url=URL, api_key=CANARY, transport=transport, hooks=[spy], retries=1, settings=load(files=[], env={}))
+    client = Client(
+        "m", base_url=URL, api_key=CANARY, transport=transport, hooks=[spy], retries=1, settings=load(files=[], env={})
+    )
     try:
         if streaming:
             list(client.stream("hi"))
         else:
             client.ask("hi")
     except PolyvoxError as error:
-        clean(error, json.dumps(error.describe()), "".join(traceback.format_exception(error)), vars(error), error.partial)
+        clean(
+            error, json.dumps(error.describe()), "".join(traceback.format_exception(error)), vars(error), error.partial
+        )
         clean(*(attempt for attempt in error.attempts))
         clean(pickle.loads(pickle.dumps(error)))
     except RuntimeError as error:
@@ -87,7 +90,13 @@ def test_no_error_log_or_hook_shows_the_key_even_when_the_provider_echoes_it(ech
 
 
 def test_no_answer_shows_the_key(everything_logged):
-    client = Client("m", base_url=URL, api_key=CANARY, transport=Scripted(said("fine"), streamed("x")), settings=load(files=[], env={}))
+    client = Client(
+        "m",
+        base_url=URL,
+        api_key=CANARY,
+        transport=Scripted(said("fine"), streamed("x")),
+        settings=load(files=[], env={}),
+    )
     response = client.ask("hi")
     events = list(client.stream("hi").events())
     clean(response, msgspec.json.encode(response).decode(), *events, everything_logged.getvalue())
@@ -123,7 +132,9 @@ def test_the_key_store_lists_no_key_and_its_file_is_private(tmp_path):
 
 
 def run(arguments, home, **env):
-    clean_env = {k: v for k, v in os.environ.items() if not k.endswith(("_API_KEY", "_BASE_URL")) and not k.startswith("POLYVOX")}
+    clean_env = {
+        k: v for k, v in os.environ.items() if not k.endswith(("_API_KEY", "_BASE_URL")) and not k.startswith("POLYVOX")
+    }
     return subprocess.run(
         [sys.executable, "-m", "polyvox", *arguments],
         capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL,
@@ -155,7 +166,9 @@ def test_a_real_call_at_debug_level_logs_no_key(everything_logged):
     async def answer(reader, writer):
         head = await reader.readuntil(b"\r\n\r\n")
         seen.append(head)
-        writer.write(b"HTTP/1.1 401 No\r\ncontent-type: application/json\r\ncontent-length: 60\r\nconnection: close\r\n\r\n")
+        writer.write(
+            b"HTTP/1.1 401 No\r\ncontent-type: application/json\r\ncontent-length: 60\r\nconnection: close\r\n\r\n"
+        )
         writer.write(b'{"error": {"message": "bad", "type": "x", "code": "y"}}'.ljust(60))
         await writer.drain()
         writer.close()
@@ -165,7 +178,9 @@ def test_a_real_call_at_debug_level_logs_no_key(everything_logged):
     async def go():
         server = await asyncio.start_server(answer, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        async with AsyncClient("m", base_url=f"http://127.0.0.1:{port}/v1", api_key=CANARY, retries=0, settings=load(files=[], env={})) as client:
+        async with AsyncClient(
+            "m", base_url=f"http://127.0.0.1:{port}/v1", api_key=CANARY, retries=0, settings=load(files=[], env={})
+        ) as client:
             with pytest.raises(PolyvoxError) as caught:
                 await client.ask("hi")
         server.close()

@@ -68,7 +68,9 @@ def test_options_are_sent_as_said_and_only_those():
 
 
 def test_client_defaults_hold_until_a_call_says_otherwise():
-    client, transport = client_of(said("1"), said("2"), temperature=0.1, system="s", extra_body={"a": 1}, headers={"x-a": "1"})
+    client, transport = client_of(
+        said("1"), said("2"), temperature=0.1, system="s", extra_body={"a": 1}, headers={"x-a": "1"}
+    )
     client.ask("x")
     client.ask("x", temperature=0.9, system="t", extra_body={"b": 2}, headers={"x-b": "2"})
     first, second = transport.bodies()
@@ -109,7 +111,8 @@ def test_functions_and_schemas_become_tools_and_formats():
 
 
 @pytest.mark.parametrize(
-    ("choice", "wire"), [("auto", "auto"), ("none", "none"), ("any", "required"), ("required", "required"), (ToolChoice("none"), "none")]
+    ("choice", "wire"),
+    [("auto", "auto"), ("none", "none"), ("any", "required"), ("required", "required"), (ToolChoice("none"), "none")],
 )
 def test_tool_choice_words(choice, wire):
     assert body_of("x", tool_choice=choice)["tool_choice"] == wire
@@ -291,7 +294,9 @@ def test_the_async_face_says_the_same():
     transport = Scripted(said("hello"), streamed("a", "b"))
 
     async def go():
-        async with AsyncClient("m", base_url=URL, api_key="test-key-123", transport=transport, settings=Settings()) as client:
+        async with AsyncClient(
+            "m", base_url=URL, api_key="test-key-123", transport=transport, settings=Settings()
+        ) as client:
             answer = await client.ask("hi")
             stream = client.stream("hi")
             texts = [text async for text in stream]

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyvox import catalog, config
-from polyvox.config import configure, current, load, reset, set_value, unset_value
+from polyvox.config import configure, current, load, reset
+from polyvox.config.edit import set_value, unset_value
 from polyvox.errors import ConfigError, MissingExtraError
 from polyvox.keys import Secret, find_key
 

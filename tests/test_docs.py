@@ -47,7 +47,14 @@ def test_a_console_line_runs(command):
     python = shlex.quote(sys.executable)
     shell = re.sub(r"(^|\| *)polyvox ", lambda found: f"{found[1]}{python} -m polyvox ", command)
     done = subprocess.run(
-        shell, shell=True, capture_output=True, text=True, timeout=60, env={**os.environ}, stdin=subprocess.DEVNULL, check=False
+        shell,
+        shell=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ},
+        stdin=subprocess.DEVNULL,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr

@@ -205,7 +205,7 @@ def test_no_retries_means_none():
 def read(*answers, options=None, **facts):
     """All batches of a stream, the response or the error, and the transport."""
     transport = Scripted(*answers)
-    made, slept = engine(**facts)
+    made, _ = engine(**facts)
 
     async def go():
         run = made.stream(REQUEST, deployment(transport), options or CallOptions())
@@ -252,7 +252,9 @@ def test_a_stream_that_fails_before_it_showed_anything_starts_anew():
     ],
 )
 def test_a_stream_that_fails_after_words_keeps_them_and_is_never_repeated(breaking):
-    events, error, transport = read(Answer(piece({"content": "half "}), piece({"content": "way"}), *breaking), streamed("no"))
+    events, error, transport = read(
+        Answer(piece({"content": "half "}), piece({"content": "way"}), *breaking), streamed("no")
+    )
     assert words(events) == "half way"
     assert error.partial.text == "half way" and not error.partial.complete
     assert error.attempts[-1].outcome == error.kind

@@ -10,7 +10,18 @@ import pytest
 from polyvox.testing.replay import decode
 
 FOLDER = Path(os.environ["POLYVOX_TRAFFIC"]) if os.environ.get("POLYVOX_TRAFFIC") else None
-FIELDS = ("kind", "model", "text", "reasoning_text", "refusal", "tool_calls", "finish_reason", "complete", "usage", "error")
+FIELDS = (
+    "kind",
+    "model",
+    "text",
+    "reasoning_text",
+    "refusal",
+    "tool_calls",
+    "finish_reason",
+    "complete",
+    "usage",
+    "error",
+)
 
 
 def lines(name):

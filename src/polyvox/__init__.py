@@ -4,9 +4,11 @@ The public names, each loaded on first touch; importing this does no I/O."""
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # the name type checkers know, without the price of loading typing
 if TYPE_CHECKING:
+    from typing import Any
+
     from polyvox.client import AsyncChat as AsyncChat
     from polyvox.client import AsyncClient as AsyncClient
     from polyvox.client import AsyncStream as AsyncStream

@@ -4,12 +4,10 @@ It reads `data/` and knows no key, no environment and no network.
 
 from __future__ import annotations
 
-import difflib
 import functools
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
-from importlib import resources
+from pathlib import Path
 from typing import Any, Final, Literal, get_args
 from urllib.parse import urlsplit
 
@@ -240,8 +238,8 @@ class Catalog:
     def _nothing_serves(self, name: str) -> InputError:
         if not name:
             return UnknownModelError("the model name is empty", hint="say provider/model")
-        near = difflib.get_close_matches(name, self._by_name, n=3, cutoff=0.6)
-        near = near or difflib.get_close_matches(name, self.providers, n=1, cutoff=_TYPO_RATIO)
+        near = _nearest(name, self._by_name, n=3, cutoff=0.6)
+        near = near or _nearest(name, self.providers, n=1, cutoff=_TYPO_RATIO)
         full = [self._full(other) for other in near]
         hint = f"did you mean {' or '.join(full)}?" if full else f"say which provider serves it: PROVIDER/{name}"
         return UnknownModelError(f"no provider is known to serve {name!r}", hint=hint)
@@ -257,7 +255,9 @@ class Catalog:
 @functools.cache
 def load() -> Catalog:
     """The catalog that comes with polyvox, read once."""
-    folder = resources.files("polyvox") / "data"
+    import tomllib
+
+    folder = Path(__file__).parent / "data"
     rows = tomllib.loads((folder / "providers.toml").read_text(encoding="utf-8"))
     providers = {name: _provider(name, row) for name, row in rows.items()}
     # The first row of the file is a note on where its facts come from.
@@ -373,7 +373,7 @@ def _follow(name: str, aliases: Mapping[str, str]) -> str:
         if alias in seen:
             raise ConfigError(f"the aliases go in a circle: {' -> '.join([*seen, alias])}")
         if alias not in aliases:
-            near = difflib.get_close_matches(alias, aliases, n=1)
+            near = _nearest(alias, aliases, n=1)
             hint = f"did you mean @{near[0]}?" if near else "add it under [aliases] in the configuration file"
             raise UnknownModelError(f"there is no alias {alias!r}", hint=hint)
         seen.append(alias)
@@ -390,7 +390,7 @@ def _split(name: str) -> tuple[str, str, str]:
 
 
 def _misspelt(left: str, providers: Mapping[str, Provider]) -> list[str]:
-    near = difflib.get_close_matches(left.lower(), providers, n=2, cutoff=_TYPO_RATIO)
+    near = _nearest(left.lower(), providers, n=2, cutoff=_TYPO_RATIO)
     return [name for name in near if abs(len(name) - len(left)) <= _TYPO_LENGTH]
 
 
@@ -400,3 +400,10 @@ def _unknown_provider(left: str, providers: Mapping[str, Provider], name: str = 
     spelt = " or ".join(f"{other}{rest}" for other in near)
     hint = f"did you mean {spelt}?" if near else f"known providers: {', '.join(sorted(providers))}"
     return UnknownProviderError(f"there is no provider {left!r}", hint=hint)
+
+
+def _nearest(word: str, words: Iterable[str], n: int = 3, cutoff: float = 0.6) -> list[str]:
+    """The words most like one, best first; difflib is loaded only where somebody erred."""
+    import difflib
+
+    return difflib.get_close_matches(word, list(words), n, cutoff)

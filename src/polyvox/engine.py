@@ -158,8 +158,19 @@ class Engine:
 class Call:
     """The state of one call: its attempts so far, its deadline, its hooks."""
 
-    __slots__ = ("attempts", "deadline", "deployment", "engine", "losses", "loop", "options", "outgoing", "request",
-                 "started", "waited")  # fmt: skip
+    __slots__ = (
+        "attempts",
+        "deadline",
+        "deployment",
+        "engine",
+        "loop",
+        "losses",
+        "options",
+        "outgoing",
+        "request",
+        "started",
+        "waited",
+    )  # fmt: skip
 
     def __init__(self, engine: Engine, request: Request, deployment: Deployment, options: CallOptions) -> None:
         self.engine = engine

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import hmac
 import json
 import logging
@@ -146,8 +147,7 @@ def _forms(value: str) -> Iterator[str]:
 # Every alternative starts with a literal and runs through one character class; where something must
 # follow, the run is bounded or can start only once in a word. So matching is linear, whatever the text.
 # After a word like "bearer", a word of prose is told from a token by its digits or its length.
-_SHAPES = re.compile(
-    r"""
+_SHAPES = r"""
       -----BEGIN\ [^-\n]{0,40}PRIVATE\ KEY-----[^-]*(?:-----END[^-\n]{0,60}-----)?
     | (?<![A-Za-z0-9])(?:
           sk-[A-Za-z0-9_*\-]{16,}
@@ -168,10 +168,13 @@ _SHAPES = re.compile(
         (?:x-api-key|x-goog-api-key|api[-_]?key|(?:proxy-)?authorization|x-amz-security-token|(?:set-)?cookie)
         ['"]?\ {0,3}[:=,]\ {0,3}b?['"(]{0,2}(?:(?:bearer|basic)\ {1,4})?)
         (?:(?=[^\s0-9'",)}\]]{0,64}[0-9])[^\s'",)}\]]{8,} | [^\s'",)}\]]{24,})
-    """,
-    re.VERBOSE | re.IGNORECASE,
-)
+    """
 _KEPT = ("url", "query", "scheme", "field")
+
+
+@functools.cache
+def _shapes() -> re.Pattern[str]:
+    return re.compile(_SHAPES, re.VERBOSE | re.IGNORECASE)
 
 
 def redact(text: str) -> str:
@@ -179,7 +182,7 @@ def redact(text: str) -> str:
     for form in _known_forms:
         if form in text:
             text = text.replace(form, MASK)
-    return _SHAPES.sub(_masked, text)
+    return _shapes().sub(_masked, text)
 
 
 def _masked(match: re.Match[str]) -> str:

@@ -164,3 +164,9 @@ def test_any_stream_ends_exactly_once(lines):
     assert [event for event in again if not isinstance(event, Failed)] == [
         event for event in events if not isinstance(event, Failed)
     ]
+
+
+@pytest.mark.parametrize("content", ["", None])
+def test_an_answer_of_no_words_has_no_parts(content):
+    message = json.dumps({"role": "assistant", "content": content})
+    assert OLLAMA.decode_response(answer(message), AT).message.parts == ()

@@ -83,7 +83,7 @@ def check(expect, response, error):
     for key, value in expect.get("usage", {}).items():
         assert getattr(response.usage, key) == value, ("usage", key)
     if "parts" in expect:
-        assert plain["message"]["parts"] == expect["parts"]
+        assert plain["message"].get("parts", []) == expect["parts"]
     for key in ("logprobs", "extra", "choices"):
         if key in expect:
             assert plain.get(key) == expect[key], key

@@ -202,7 +202,9 @@ class AsyncClient:
         settings = self._deployments.settings
         fields = {**self._fields, **request_fields(options)} if options else self._fields
         if isinstance(prompt, Request):
-            request = replace(prompt, model=deployment.model, messages=as_messages(prompt.messages, system, attachments), **fields)
+            request = replace(
+                prompt, model=deployment.model, messages=as_messages(prompt.messages, system, attachments), **fields
+            )
         else:
             instructions = system or self._system or settings.system
             messages = as_messages(prompt, instructions, attachments)

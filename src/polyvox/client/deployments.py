@@ -92,7 +92,9 @@ class Deployments:
         if problems:
             raise InputError(f"base_url {problems[0]}", hint='for example "https://llm.example.com/v1"')
         host = catalog.host_of(url)
-        known = [row for row in rows.providers.values() if catalog.host_of(row.base_url) == host and row.base_url == url]
+        known = [
+            row for row in rows.providers.values() if catalog.host_of(row.base_url) == host and row.base_url == url
+        ]
         if known:
             return Target(known[0], name, rows.info(known[0].name, name))
         # An unknown server of this protocol: the older spellings are understood by more of them.
@@ -129,7 +131,9 @@ class Deployments:
             raise keys.missing_key_error(row)
         if key is not None:
             keys.allowed_host(row, row.base_url, key.source)
-        info: Mapping[str, Any] = {"max_output": target.info.max_output} if target.info and target.info.max_output else {}
+        info: Mapping[str, Any] = (
+            {"max_output": target.info.max_output} if target.info and target.info.max_output else {}
+        )
         return Deployment(
             row.name,
             target.model,
@@ -139,7 +143,7 @@ class Deployments:
             transport=self._carrier(row, settings),
             timeouts=Timeouts(
                 settings.connect_timeout,
-                max(settings.first_byte_timeout, _LOCAL_FIRST_BYTE) if row.local else settings.first_byte_timeout,
+                _first_byte(row, settings),
                 settings.idle_timeout,
             ),
             timeout=settings.providers.get(row.name, {}).get("timeout", settings.timeout),
@@ -171,6 +175,11 @@ class Deployments:
         for transport in (self._http, self._demo):
             if transport is not None:
                 await transport.close()
+
+
+def _first_byte(row: Provider, settings: Settings) -> float | None:
+    limit = settings.first_byte_timeout
+    return limit if limit is None or not row.local else max(limit, _LOCAL_FIRST_BYTE)
 
 
 def _checked_key(key: Any) -> Any:

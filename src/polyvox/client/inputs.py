@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import mimetypes
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict
@@ -13,7 +12,6 @@ from typing import Any, TypeAlias, TypedDict
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from polyvox import schema
 from polyvox.errors import InputError
 from polyvox.types import (
     PART_TYPES,
@@ -142,13 +140,15 @@ def _messages(prompt: Any) -> list[Message]:
 
 
 def _checked(message: Message) -> Message:
+    parts: Any = message.parts
     if message.role not in ROLES:
         raise InputError(f"a message cannot have the role {message.role!r}", hint=f"roles are {', '.join(ROLES)}")
-    if isinstance(message.parts, str):
-        return replace(message, parts=(Text(message.parts),))
-    for part in message.parts:
-        _checked_part(part)
-    return message if isinstance(message.parts, tuple) else replace(message, parts=tuple(message.parts))
+    if isinstance(parts, str):
+        return replace(message, parts=(Text(parts),))
+    if not isinstance(parts, Iterable):
+        raise InputError(f"Message.parts is a sequence of parts, not {type(parts).__name__}")
+    checked = tuple([_checked_part(part) for part in parts])
+    return message if isinstance(parts, tuple) else replace(message, parts=checked)
 
 
 # The field of each part that must be text.
@@ -184,7 +184,7 @@ def _from_dict(raw: Mapping[str, Any]) -> Message:
     unknown = set(raw) - {"role", "content", "name", "tool_calls", "tool_call_id"}
     if unknown:
         raise InputError(
-            f"a message dict may have role, content, name, tool_calls and tool_call_id, not {', '.join(sorted(unknown))}",
+            f"a message has role, content, name, tool_calls and tool_call_id, not {', '.join(sorted(unknown))}",
             hint="pass a polyvox.Message for anything more",
         )
     parts: list[Part] = []
@@ -229,8 +229,8 @@ _KINDS: tuple[tuple[str, Callable[..., Part]], ...] = (("image/", Image), ("audi
 
 # The first bytes of what is often attached without a name.
 _MAGIC = (
-    (b"\x89PNG\r\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"GIF8", "image/gif"), (b"%PDF-", "application/pdf"),
-    (b"ID3", "audio/mpeg"), (b"OggS", "audio/ogg"), (b"fLaC", "audio/flac"),
+    (b"\x89PNG\r\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"GIF8", "image/gif"),
+    (b"%PDF-", "application/pdf"), (b"ID3", "audio/mpeg"), (b"OggS", "audio/ogg"), (b"fLaC", "audio/flac"),
 )  # fmt: skip
 
 
@@ -262,7 +262,7 @@ def from_path(path: Path) -> Part:
         raise InputError(f"cannot attach {path}: {reason}", hint="check the path and its permissions") from None
     if not data:
         raise InputError(f"cannot attach {path}: it is empty")
-    return from_bytes(data, mimetypes.guess_type(path.name)[0], path.name)
+    return from_bytes(data, _type_of(path.name), path.name)
 
 
 def from_bytes(data: bytes, media_type: str | None = None, name: str | None = None) -> Part:
@@ -275,8 +275,16 @@ def from_bytes(data: bytes, media_type: str | None = None, name: str | None = No
         try:
             return File(text=data.decode(), media_type=media_type, name=name)
         except UnicodeDecodeError:
-            raise InputError(f"cannot attach {name or 'the bytes'}: it is not UTF-8 text", hint="convert it first") from None
+            raise InputError(
+                f"cannot attach {name or 'the bytes'}: it is not UTF-8 text", hint="convert it first"
+            ) from None
     return File(data, media_type=media_type, name=name)
+
+
+def _type_of(name: str) -> str | None:
+    import mimetypes
+
+    return mimetypes.guess_type(name)[0]
 
 
 def _sniff(data: bytes) -> str:
@@ -302,7 +310,7 @@ def from_url(url: str, make: Callable[..., Part] | None = None) -> Part:
         except binascii.Error:
             raise InputError("the data: URL is not valid base64") from None
         return make(data, media_type=media_type) if make else from_bytes(data, media_type)
-    media_type = mimetypes.guess_type(url.partition("?")[0])[0] or ""
+    media_type = _type_of(url.partition("?")[0]) or ""
     if make is None:
         make = next((kind for prefix, kind in _KINDS if media_type.startswith(prefix)), File)
     return make(url=url, media_type=media_type or None)
@@ -346,22 +354,25 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "verbosity": (str,), "user": (str,), "metadata": (dict,), "service_tier": (str,), "cache_key": (str,),
     "effort": (str,), "extra": (dict,),
 }  # fmt: skip
-_AT_LEAST = {"max_tokens": 0, "top_k": 0, "n": 1, "top_logprobs": 0, "temperature": 0, "top_p": 0}
+_AT_LEAST: dict[str, float] = {"max_tokens": 0, "top_k": 0, "n": 1, "top_logprobs": 0, "temperature": 0, "top_p": 0}
 
 
 def _typed(name: str, value: Any) -> Any:
-    wanted = _TYPES[name]
+    wanted: Any = _TYPES[name]
     if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
         words = " or ".join(kind.__name__ for kind in wanted)
         raise InputError(f"{name} must be {words}, not {type(value).__name__}")
     if isinstance(value, float) and not -1e308 < value < 1e308:
         raise InputError(f"{name} must be a finite number, not {value}")
-    if name in _AT_LEAST and value < _AT_LEAST[name]:
-        raise InputError(f"{name} must be at least {_AT_LEAST[name]}, not {value}")
+    least = _AT_LEAST.get(name)
+    if least is not None and value < least:
+        raise InputError(f"{name} must be at least {least:g}, not {value}")
     return value
 
 
 def _read_tools(value: Any) -> tuple[Tool | Opaque, ...]:
+    from polyvox import schema
+
     items = [value] if callable(value) or isinstance(value, Mapping | Tool) else list(value)
     tools = tuple([item if isinstance(item, Opaque) else schema.tool_from(item) for item in items])
     names = [tool.name for tool in tools if isinstance(tool, Tool)]
@@ -371,17 +382,25 @@ def _read_tools(value: Any) -> tuple[Tool | Opaque, ...]:
     return tools
 
 
+_CHOICES = {
+    "auto": ToolChoice("auto"),
+    "none": ToolChoice("none"),
+    "required": ToolChoice("required"),
+    "any": ToolChoice("required"),
+}
+
+
 def _read_tool_choice(value: Any) -> ToolChoice:
     if isinstance(value, ToolChoice):
         return value
     if not isinstance(value, str):
         raise InputError(f"tool_choice is a word, a tool's name or a ToolChoice, not {type(value).__name__}")
-    if value in ("auto", "none", "required"):
-        return ToolChoice(value)
-    return ToolChoice("required") if value == "any" else ToolChoice("required", (value,))
+    return _CHOICES.get(value) or ToolChoice("required", (value,))
 
 
 def _read_format(value: Any) -> ResponseFormat:
+    from polyvox import schema
+
     return value if isinstance(value, ResponseFormat) else schema.format_from(value)
 
 

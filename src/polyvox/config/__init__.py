@@ -17,14 +17,12 @@ from msgspec import Struct
 
 from polyvox import catalog
 from polyvox.catalog import Provider
-from polyvox.config.edit import set_value, unset_value
 from polyvox.config.fields import FIELDS, Key, Problem, check, meant
-from polyvox.config.sources import read, read_dotenv
 from polyvox.errors import ConfigError
 from polyvox.keys import MASK, Secret, config_dir, is_secret_name, redact
 
 __all__ = ["FIELDS", "Loader", "Settings", "configure", "current", "default_files", "load"]
-__all__ += ["reset", "set_value", "unset_value"]
+__all__ += ["reset"]
 
 log = logging.getLogger("polyvox.config")
 
@@ -207,6 +205,8 @@ def _add_loader(layers: _Layers, loader: Loader) -> None:
 
 
 def _add_file(layers: _Layers, path: Path) -> None:
+    from polyvox.config.sources import read
+
     try:
         document = read(path)
     except ConfigError as error:
@@ -229,6 +229,8 @@ def _warn_if_open(path: Path) -> None:
 
 
 def _add_dotenv(layers: _Layers, path: Path, known: Mapping[str, Provider]) -> None:
+    from polyvox.config.sources import read_dotenv
+
     try:
         values, lines = read_dotenv(path)
     except ConfigError as error:

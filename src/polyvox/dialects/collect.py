@@ -3,6 +3,7 @@ bytes and no clock."""
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -55,7 +56,8 @@ class _Growing:
 
 
 class _Answer:
-    """One choice while it grows: its parts by number, in the order they first appeared."""
+    """One choice while it grows: its parts by number. Some are told late (a proof, a sound), but stand
+    where their number says."""
 
     __slots__ = ("finish_reason", "logprobs", "parts", "raw_finish_reason")
 
@@ -75,9 +77,8 @@ class _Answer:
         return new
 
     def message(self) -> Message:
-        return Message(
-            "assistant", tuple([part.finish() if isinstance(part, _Growing) else part for part in self.parts.values()])
-        )
+        parts = [part for _, part in sorted(self.parts.items(), key=itemgetter(0))]
+        return Message("assistant", tuple([part.finish() if isinstance(part, _Growing) else part for part in parts]))
 
     def logprobs_or_none(self) -> tuple[TokenLogprob, ...] | None:
         return tuple(self.logprobs) if self.logprobs else None
@@ -189,16 +190,27 @@ def merged(first: Extra, second: Extra) -> Extra:
 def as_events(response: Response) -> list[Event]:
     """A whole response as the events that would have told it, for callers who asked for a stream."""
     events: list[Event] = [Started(response.id, response.model, response.created)]
-    for number, part in enumerate(response.message.parts):
-        bare = type(part) is Text and part == Text(part.text)
-        events.append(TextDelta(part.text, number) if bare else PartAdded(number, part))  # type: ignore[union-attr]
-    if response.logprobs:
-        events.append(LogprobsAdded(response.logprobs))
-    if response.usage.source != "missing":
+    events += _answer_events(response.message, response.logprobs, 0)
+    for number, choice in enumerate(response.choices, 1):
+        events += _answer_events(choice.message, choice.logprobs, number)
+        events.append(ChoiceEnded(number, choice.finish_reason or "unknown", choice.raw_finish_reason))
+    if response.usage != Usage():
         events.append(UsageReported(response.usage))
     if response.extra:
         events.append(ExtraAdded(response.extra))
     events.append(Ended(response.finish_reason or "unknown", response.raw_finish_reason, response.stop_sequence))
+    return events
+
+
+def _answer_events(message: Message, logprobs: tuple[TokenLogprob, ...] | None, choice: int) -> list[Event]:
+    events: list[Event] = []
+    for number, part in enumerate(message.parts):
+        if isinstance(part, Text) and part == Text(part.text):
+            events.append(TextDelta(part.text, number, choice))
+        else:
+            events.append(PartAdded(number, part, choice))
+    if logprobs:
+        events.append(LogprobsAdded(logprobs, choice))
     return events
 
 

@@ -52,7 +52,7 @@ class SSE:
     byte order mark is dropped; an event without its final blank line counts when the stream closes."""
 
     def __init__(self) -> None:
-        self._pending = b""
+        self._pending = bytearray()
         self._name = ""
         self._data: list[bytes] = []
         self._size = 0
@@ -61,11 +61,12 @@ class SSE:
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
         """The events these bytes complete; raises BadResponseError past a limit."""
-        buffer = self._pending + data if self._pending else data
+        if not _ends_line(data) and not self._pending.endswith(b"\r"):
+            self._pending += data
+            self._bounds.took(data, len(self._pending) + self._size)
+            return []
+        buffer = bytes(self._pending) + data if self._pending else data
         if not self._started:
-            if len(buffer) < 3 and _BOM.startswith(buffer):
-                self._pending = buffer
-                return []
             self._started = True
             buffer = buffer.removeprefix(_BOM)
         if b"\r" in buffer:
@@ -74,10 +75,10 @@ class SSE:
             if held:
                 buffer = buffer[:-1]
             lines = buffer.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-            self._pending = lines.pop() + (b"\r" if held else b"")
+            self._pending = bytearray(lines.pop() + (b"\r" if held else b""))
         else:
             lines = buffer.split(b"\n")
-            self._pending = lines.pop()
+            self._pending = bytearray(lines.pop())
         self._bounds.took(data, len(self._pending) + self._size)
         events: list[ServerSentEvent] = []
         for line in lines:
@@ -93,20 +94,21 @@ class SSE:
 
     def close(self) -> list[ServerSentEvent]:
         """The event that was still waiting for its end, if there is one."""
-        if self._pending:
-            for line in self._pending.replace(b"\r", b"\n").split(b"\n"):
-                if line:
-                    self._line(line)
-            self._pending = b""
+        # What is pending is one line, and may end in the CR that waited for its LF.
+        line = bytes(self._pending).removesuffix(b"\r")
+        self._pending.clear()
+        if line:
+            self._line(line if self._started else line.removeprefix(_BOM))
         return [self._dispatch()] if self._data else []
 
     def _line(self, line: bytes) -> None:
         if line.startswith(b"data:"):
             value = line[6:] if line[5:6] == b" " else line[5:]
             self._data.append(value)
-            self._size += len(value)
+            self._size += len(value) + 1
         elif line == b"data":
             self._data.append(b"")
+            self._size += 1
         elif line.startswith(b"event:"):
             self._name = line[6:].strip().decode("utf-8", "replace")
 
@@ -119,25 +121,30 @@ class SSE:
         return event
 
 
+def _ends_line(data: bytes) -> bool:
+    return b"\n" in data or b"\r" in data
+
+
 class NDJSON:
     """One JSON text a line; blank lines are passed over, a last line without its end counts."""
 
     def __init__(self) -> None:
-        self._pending = b""
+        self._pending = bytearray()
         self._started = False
         self._bounds = Bounds()
 
     def feed(self, data: bytes) -> list[bytes]:
         """The lines these bytes complete; raises BadResponseError past a limit."""
-        buffer = self._pending + data if self._pending else data
+        if b"\n" not in data:
+            self._pending += data
+            self._bounds.took(data, len(self._pending))
+            return []
+        buffer = bytes(self._pending) + data if self._pending else data
         if not self._started:
-            if len(buffer) < 3 and _BOM.startswith(buffer):
-                self._pending = buffer
-                return []
             self._started = True
             buffer = buffer.removeprefix(_BOM)
         lines = buffer.split(b"\n")
-        self._pending = lines.pop()
+        self._pending = bytearray(lines.pop())
         self._bounds.took(data, len(self._pending))
         found = [line for line in lines if line and not line.isspace()]
         self._bounds.gave(len(found))
@@ -145,7 +152,10 @@ class NDJSON:
 
     def close(self) -> list[bytes]:
         """The line that was still waiting for its end, if there is one."""
-        rest, self._pending = self._pending, b""
+        rest = bytes(self._pending)
+        self._pending.clear()
+        if not self._started:
+            rest = rest.removeprefix(_BOM)
         return [rest] if rest and not rest.isspace() else []
 
 
@@ -160,41 +170,65 @@ class AwsEventStream:
     """application/vnd.amazon.eventstream: prelude of two lengths and a CRC, headers, payload, CRC."""
 
     def __init__(self) -> None:
-        self._pending = b""
+        self._pending = bytearray()
+        self._needed = _PRELUDE  # bytes without which there is nothing to do
         self._bounds = Bounds()
 
     def feed(self, data: bytes) -> list[AwsMessage]:
-        """The messages these bytes complete; raises BadResponseError on a bad CRC or past a limit."""
-        buffer = self._pending + data
-        messages = []
-        while len(buffer) >= 12:
-            length, headers_length, prelude_crc = struct.unpack_from(">III", buffer)
-            if binascii.crc32(buffer[:8]) != prelude_crc:
-                raise BadResponseError("the event stream's prelude checksum is wrong")
-            if length > MAX_FRAME:
-                raise BadResponseError(f"one event of the stream is larger than {MAX_FRAME} bytes")
-            if length < 16 + headers_length:
-                raise BadResponseError("the event stream's lengths contradict each other")
-            if len(buffer) < length:
-                break
-            frame, buffer = buffer[:length], buffer[length:]
-            if binascii.crc32(frame[:-4]) != struct.unpack_from(">I", frame, length - 4)[0]:
-                raise BadResponseError("the event stream's message checksum is wrong")
-            messages.append(AwsMessage(_aws_headers(frame[12 : 12 + headers_length]), frame[12 + headers_length : -4]))
-        self._pending = buffer
-        self._bounds.took(data, len(buffer))
+        """The messages these bytes complete; raises BadResponseError on a bad CRC or past a limit. Whole
+        messages before a bad one are given first; then the next call raises."""
+        self._pending += data
+        self._bounds.took(data, 0)  # what is pending is bounded by the length it tells
+        messages: list[AwsMessage] = []
+        at = 0
+        try:
+            while len(self._pending) - at >= self._needed:
+                length = self._length(at)
+                if len(self._pending) - at < length:
+                    self._needed = length
+                    break
+                messages.append(_aws_message(bytes(self._pending[at : at + length])))
+                self._needed = _PRELUDE
+                at += length
+        except BadResponseError:
+            if not messages:
+                raise
+        del self._pending[:at]
         self._bounds.gave(len(messages))
         return messages
 
     def close(self) -> list[AwsMessage]:
         """Nothing: half a message cannot be told from a cut one. Raises when some is left."""
         if self._pending:
+            self.feed(b"")
             raise BadResponseError("the event stream ended inside a message")
         return []
 
+    def _length(self, at: int) -> int:
+        """The length of the message that begins here, once its prelude has come."""
+        length, headers_length, prelude_crc = struct.unpack_from(">III", self._pending, at)
+        if binascii.crc32(self._pending[at : at + 8]) != prelude_crc:
+            raise BadResponseError("the event stream's prelude checksum is wrong")
+        if length > MAX_FRAME:
+            raise BadResponseError(f"one event of the stream is larger than {MAX_FRAME} bytes")
+        if length < _PRELUDE + headers_length + 4:
+            raise BadResponseError("the event stream's lengths contradict each other")
+        return int(length)
 
+
+def _aws_message(frame: bytes) -> AwsMessage:
+    if binascii.crc32(frame[:-4]) != struct.unpack_from(">I", frame, len(frame) - 4)[0]:
+        raise BadResponseError("the event stream's message checksum is wrong")
+    (headers_length,) = struct.unpack_from(">I", frame, 4)
+    end = _PRELUDE + headers_length
+    return AwsMessage(_aws_headers(frame[_PRELUDE:end]), frame[end:-4])
+
+
+_PRELUDE = 12
 # Sizes of the fixed-length header types: two booleans, byte, short, int, long, then timestamp, uuid.
 _AWS_FIXED = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}
+_AWS_STRING = 7
+_AWS_SIZED = (6, _AWS_STRING)  # byte array and string tell their size in two bytes
 
 
 def _aws_headers(data: bytes) -> dict[str, str]:
@@ -210,10 +244,14 @@ def _aws_headers(data: bytes) -> dict[str, str]:
             if kind in _AWS_FIXED:
                 at += _AWS_FIXED[kind]
                 continue
+            if kind not in _AWS_SIZED:
+                raise BadResponseError(f"the event stream has a header of the unknown type {kind}")
             (length,) = struct.unpack_from(">H", data, at)
-            if kind == 7:
+            if kind == _AWS_STRING:
                 found[name] = data[at + 2 : at + 2 + length].decode()
             at += 2 + length
     except (IndexError, struct.error, UnicodeDecodeError):
         raise BadResponseError("the event stream's headers are malformed") from None
+    if at != len(data):
+        raise BadResponseError("the event stream's headers are malformed")
     return found

@@ -9,6 +9,7 @@ import json
 import random
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from polyvox.dialects import ClientSide, Endpoint, Reply, dialect
@@ -94,7 +95,9 @@ def _answer(response: Response, error: PolyvoxError | None) -> dict[str, Any]:
         "finish_reason": None if error and not wire_error else response.finish_reason,
         "raw_finish_reason": response.raw_finish_reason,
         "complete": response.complete,
-        "usage": {key: getattr(usage, key) for key in ("input", "output", "cache_read", "cache_write", "reasoning", "total")},
+        "usage": {
+            key: getattr(usage, key) for key in ("input", "output", "cache_read", "cache_write", "reasoning", "total")
+        },
         "error": _error(error) if error and wire_error else None,
         "embeddings": None,
     }
@@ -120,7 +123,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     rng = None if options.cut is None else random.Random(options.cut)
     try:
-        with sys.stdin if options.file == "-" else open(options.file, encoding="utf-8") as lines:
+        with sys.stdin if options.file == "-" else Path(options.file).open(encoding="utf-8") as lines:
             for number, text in enumerate(lines, 1):
                 if not text.strip():
                     continue

@@ -4,9 +4,8 @@ too (usage, finish reasons, citations) stands here once."""
 from __future__ import annotations
 
 import base64
-import binascii
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -53,12 +52,18 @@ _FINISH: dict[str, FinishReason] = {
 # Keys with a neutral place, at each level; every other key goes to extra.
 _TOP = frozenset({"id", "object", "created", "model", "choices", "usage", "obfuscation", "citations"})
 _CHOICE = frozenset({"index", "message", "delta", "finish_reason", "logprobs"})
+_CALL = frozenset({"id", "type", "index", "function", "custom"})
+_INNER = frozenset({"name", "arguments", "input"})
 _MESSAGE = frozenset({
     "role", "content", "refusal", "tool_calls", "function_call", "annotations", "audio", "images",
     "reasoning_content", "reasoning", "reasoning_details",
 })  # fmt: skip
 # Keys a server shows but takes from nobody: they belong to the response, not to the turn sent back.
-_SHOWN_ONLY = frozenset({"executed_tools", "provider_specific_fields", "token_id", "token_ids", "search_results", "tool_type"})
+_SHOWN_ONLY = frozenset({
+    "executed_tools", "provider_specific_fields", "token_id", "token_ids", "search_results", "tool_type",
+})  # fmt: skip
+# Opaque media that stood beside the content of a message: they have no place in the content sent back.
+BESIDE_CONTENT = frozenset({"message.image", "message.audio"})
 
 
 def finish_reason(raw: str | None, has_calls: bool, has_refusal: bool) -> FinishReason | None:
@@ -85,9 +90,9 @@ def usage_of(raw: Any) -> Usage:
     total, reasoning = integer(raw.get("total_tokens")), integer(completion.get("reasoning_tokens"))
     if reasoning is None:
         reasoning = integer(raw.get("reasoning_tokens"))
-    if None not in (asked, answered, total, reasoning) and reasoning and total == asked + answered + reasoning:  # type: ignore[operator]
+    if asked is not None and answered is not None and reasoning and total == asked + answered + reasoning:
         # xAI counts reasoning beside the completion, not in it; the total gives it away.
-        answered += reasoning  # type: ignore[operator]
+        answered += reasoning
     counts = (prompt.get("cached_tokens"), raw.get("prompt_cache_hit_tokens"), raw.get("num_cached_tokens"),
               raw.get("cache_read_input_tokens"), raw.get("cached_tokens"))  # fmt: skip
     written = (prompt.get("cache_write_tokens"), raw.get("cache_creation_input_tokens"))
@@ -102,7 +107,7 @@ def usage_of(raw: Any) -> Usage:
         image_input=integer(prompt.get("image_tokens")),
         total=total,
         server_tools=_server_tools(raw),
-        cost=_money(raw.get("cost")),
+        cost=_cost(raw),
         source="provider" if asked is not None or answered is not None or total is not None else "missing",
         raw=raw,
     )
@@ -120,6 +125,14 @@ def _first_count(values: tuple[Any, ...]) -> int | None:
 def _server_tools(raw: dict[str, Any]) -> dict[str, int]:
     found = {key: integer(value) for key, value in _details(raw, "server_tool_use_details").items()}
     return {key: count for key, count in found.items() if count}
+
+
+def _cost(raw: dict[str, Any]) -> Decimal | None:
+    if "cost" in raw:
+        return _money(raw["cost"])
+    # xAI counts in ticks of 1e-10 USD: its recorded figures are its list prices times ten thousand millions.
+    ticks = integer(raw.get("cost_in_usd_ticks"))
+    return None if ticks is None else Decimal(ticks).scaleb(-10)
 
 
 def _money(value: Any) -> Decimal | None:
@@ -162,23 +175,38 @@ def citations_of(raw: Any) -> tuple[Citation, ...]:
 
 
 def logprobs_of(raw: Any) -> tuple[TokenLogprob, ...]:
-    """The tokens of a choice's logprobs object; a token without a number is passed over."""
-    content = raw.get("content") if isinstance(raw, dict) else None
-    found = [_token(item) for item in content] if isinstance(content, list) else []
+    """The tokens of a choice's logprobs object, its words before its refusal; a token without a number
+    is passed over."""
+    lists = [raw.get("content"), raw.get("refusal")] if isinstance(raw, dict) else []
+    found = [_token(item) for tokens in lists if isinstance(tokens, list) for item in tokens]
     return tuple([token for token in found if token is not None])
 
 
 def _token(raw: Any) -> TokenLogprob | None:
     if not isinstance(raw, dict):
         return None
-    token, logprob, octets = string(raw.get("token")), raw.get("logprob"), raw.get("bytes")
-    if token is None or isinstance(logprob, bool) or not isinstance(logprob, int | float):
+    token, logprob, octets, others = map(raw.get, ("token", "logprob", "bytes", "top_logprobs"))
+    likely = number(logprob)
+    if not isinstance(token, str) or likely is None:
         return None
     whole = isinstance(octets, list) and all(type(octet) is int for octet in octets)
-    top = [_token(item) for item in raw.get("top_logprobs") or () if isinstance(item, dict)]
+    top = [_token(item) for item in others] if isinstance(others, list) else []
     return TokenLogprob(
-        token, float(logprob), tuple(octets) if whole else None, tuple([each for each in top if each is not None])
+        token,
+        likely,
+        tuple(octets) if whole and octets is not None else None,
+        tuple([each for each in top if each is not None]),
     )
+
+
+def number(value: Any) -> float | None:
+    """A number from the wire as a float, or None for anything else and for what no float can hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
 
 
 def content_parts(content: Any, at: Endpoint) -> list[Part]:
@@ -203,14 +231,25 @@ def chunk_part(chunk: dict[str, Any], at: Endpoint) -> Part:
         return Refusal(chunk["refusal"])
     if kind == "thinking":
         inner = chunk.get("thinking")
-        if isinstance(inner, str):
-            text = inner
-        else:
-            pieces = [piece.get("text") for piece in inner if isinstance(piece, dict)] if isinstance(inner, list) else []
-            text = "".join([piece for piece in pieces if isinstance(piece, str)])
+        pieces = thinking_pieces(inner)
+        text = thinking_text(pieces)
         frame = {key: value for key, value in chunk.items() if key != "thinking"}
-        return Reasoning(text, signature=string(chunk.get("signature")), origin=at.origin, extra={NAME: {"chunk": frame}})
+        if inner != [{"type": "text", "text": text}]:
+            frame["thinking"] = inner
+        return Reasoning(text, string(chunk.get("signature")), origin=at.origin, extra={NAME: {"chunk": frame}})
     return Opaque(NAME, kind or "unknown", chunk, at.origin)
+
+
+def thinking_pieces(inner: Any) -> list[Any]:
+    """What a thinking chunk holds: words and references, as a list also where it is one string."""
+    if isinstance(inner, str):
+        return [{"type": "text", "text": inner}]
+    return inner if isinstance(inner, list) else []
+
+
+def thinking_text(pieces: list[Any]) -> str:
+    """The words in a thinking chunk's pieces."""
+    return "".join([text for piece in pieces if isinstance(piece, dict) and isinstance(text := piece.get("text"), str)])
 
 
 def _rest(raw: dict[str, Any], known: set[str]) -> dict[str, dict[str, Any]]:
@@ -237,52 +276,62 @@ def detail_text(detail: dict[str, Any]) -> str | None:
     return string(detail.get("text")) or string(detail.get("summary"))
 
 
-def image_part(raw: Any) -> Part:
+def image_part(raw: Any, at: Endpoint) -> Part:
     """One picture a model made: {type image_url, image_url {url}}."""
-    url = raw.get("image_url", {}).get("url") if isinstance(raw, dict) and isinstance(raw.get("image_url"), dict) else None
+    inner = raw.get("image_url") if isinstance(raw, dict) else None
+    url = inner.get("url") if isinstance(inner, dict) else None
     if not isinstance(url, str):
-        return Opaque(NAME, "image", raw)
+        return Opaque(NAME, "message.image", raw, at.origin)
     head, _, data = url.partition(",")
     if head.startswith("data:") and head.endswith(";base64"):
         try:
             return Image(base64.b64decode(data, validate=True), media_type=head[5:-7] or None)
-        except binascii.Error:
-            return Opaque(NAME, "image", raw)
+        except ValueError:
+            return Opaque(NAME, "message.image", raw, at.origin)
     return Image(url=url)
 
 
 def audio_part(raw: Any, at: Endpoint) -> Part | None:
-    """Spoken output; the empty shell some imitators send is nothing."""
-    if not isinstance(raw, dict) or not (raw.get("id") or raw.get("data")):
+    """Spoken output; the empty shell some imitators send is nothing. A stream's data comes in pieces,
+    each base64 of its own."""
+    if not isinstance(raw, dict) or not any(raw.values()):
         return None
+    data = raw.get("data") or ""
+    pieces = data if isinstance(data, list) else [data]
     try:
-        data = base64.b64decode(raw.get("data") or "", validate=True)
-    except (binascii.Error, TypeError, ValueError):
-        return Opaque(NAME, "audio", raw, at.origin)
+        sound = b"".join([base64.b64decode(piece, validate=True) for piece in pieces])
+    except (TypeError, ValueError):
+        return Opaque(NAME, "message.audio", raw, at.origin)
     return Audio(
-        data or None,
-        file_id=string(raw.get("id")),
+        sound or None,
+        file_id=string(raw.get("id")) or None,
         transcript=string(raw.get("transcript")),
         origin=at.origin,
         extra=_rest(raw, {"id", "data", "transcript"}),
     )
 
 
-def tool_call_of(raw: Any, number: int) -> ToolCall:
+def tool_call_of(raw: Any, place: int) -> ToolCall:
     """One call; ids that are missing are made from the position."""
     custom = raw.get("type") == "custom" or ("custom" in raw and "function" not in raw)
-    inner = raw["custom" if custom else "function"]
-    arguments = inner.get("input" if custom else "arguments")
-    name = inner["name"]
-    if not isinstance(name, str):
-        raise BadResponseError("the answer calls a tool whose name is not text")
-    return ToolCall(
-        string(raw.get("id")) or f"call_{number}",
-        name,
-        arguments_text(arguments),
-        "custom" if custom else "function",
-        extra=_rest(raw, {"id", "type", "index", "function", "custom"}),
-    )
+    kind: Literal["function", "custom"] = "custom" if custom else "function"
+    name = raw[kind].get("name")
+    if not isinstance(name, str) or not name:
+        raise BadResponseError("the answer calls a tool without naming it")
+    arguments = raw[kind].get("input" if custom else "arguments")
+    extra = call_extra(raw, kind)
+    wanted = string(raw.get("id")) or f"call_{place}"
+    return ToolCall(wanted, name, arguments_text(arguments), kind, extra={NAME: extra} if extra else {})
+
+
+def call_extra(raw: dict[str, Any], kind: str) -> dict[str, Any]:
+    """Keys of a call without a neutral place, those of its inner object under its name."""
+    found = {key: value for key, value in raw.items() if key not in _CALL}
+    if (told := string(raw.get("type"))) and told not in ("function", "custom"):
+        found["type"] = told
+    inner = raw.get(kind)
+    within = {key: value for key, value in inner.items() if key not in _INNER} if isinstance(inner, dict) else {}
+    return {**found, kind: within} if within else found
 
 
 def arguments_text(arguments: Any) -> str:
@@ -292,17 +341,23 @@ def arguments_text(arguments: Any) -> str:
     return "" if arguments is None else msgspec.json.encode(arguments).decode()
 
 
-def distinct(calls: list[ToolCall]) -> list[ToolCall]:
-    """The calls with ids that are all different: a second of the same id gets a number behind it."""
-    seen: set[str] = set()
-    found = []
-    for call in calls:
-        new, number = call.id, 2
-        while new in seen:
-            new, number = f"{call.id}_{number}", number + 1
-        seen.add(new)
-        found.append(call if new == call.id else msgspec.structs.replace(call, id=new))
-    return found
+class Ids:
+    """Gives ids that are all different: a second of the same gets a number behind it."""
+
+    __slots__ = ("_given",)
+
+    def __init__(self) -> None:
+        self._given: dict[str, int] = {}
+
+    def take(self, wanted: str) -> str:
+        """The id, or the next free one like it."""
+        found, count = wanted, self._given.get(wanted, 1)
+        while found in self._given:
+            count += 1
+            found = f"{wanted}_{count}"
+        self._given[found] = 1
+        self._given[wanted] = count
+        return found
 
 
 # ---- the whole answer -------------------------------------------------------------------------
@@ -315,19 +370,18 @@ def decode_response(reply: Reply, at: Endpoint) -> Response:
 
 
 def _response(body: dict[str, Any], reply: Reply, at: Endpoint) -> Response:
-    if body.get("error") and not body.get("choices"):
-        raise error_of(body, 0, reply)
+    if not body.get("choices") and (failure := failure_in(body)):
+        raise error_of(failure, 0, reply)
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices:
         raise BadResponseError(f"the answer has no choices: {snippet(reply.body)}")
     citations = citations_of(body.get("citations"))
-    decoded = [_choice(choice, at, citations) for choice in choices]
-    decoded.sort(key=lambda pair: pair[0])
+    decoded = sorted([_choice(choice, at, citations) for choice in choices], key=lambda pair: pair[0])
     first = decoded[0][1]
     rest = {key: value for key, value in body.items() if key not in _TOP}
     for choice in choices:
-        rest.update(_beside(choice))
-    created = body.get("created")
+        if beside := _beside(choice):
+            rest[beside_key(integer(choice.get("index")) or 0)] = beside
     return Response(
         message=first.message,
         finish_reason=first.finish_reason,
@@ -335,21 +389,25 @@ def _response(body: dict[str, Any], reply: Reply, at: Endpoint) -> Response:
         logprobs=first.logprobs,
         choices=tuple([choice for _, choice in decoded[1:]]),
         usage=usage_of(body.get("usage")),
-        id=string(body.get("id")),
+        id=string(body.get("id")) or None,
         model=string(body.get("model")),
-        created=float(created) if isinstance(created, int | float) else None,
+        created=number(body.get("created")),
         raw=reply.body,
         extra={NAME: rest} if rest else {},
     )
 
 
+def beside_key(index: int) -> str:
+    """The key in the response's extra for what a choice says beside its message."""
+    return f"choice.{index}" if index else "choice"
+
+
 def _beside(choice: dict[str, Any]) -> dict[str, Any]:
     """Keys of a choice and of its message that are shown but never sent back."""
-    found = {key: value for key, value in choice.items() if key not in _CHOICE}
+    found = {key: value for key, value in choice.items() if key not in _CHOICE and value is not None}
     message = choice.get("message")
-    for key in _SHOWN_ONLY & message.keys() if isinstance(message, dict) else ():
-        found[key] = message[key]
-    return {"choice": found} if found else {}
+    shown = message.items() if isinstance(message, dict) else ()
+    return {**found, **{key: value for key, value in shown if key in _SHOWN_ONLY and value is not None}}
 
 
 def _choice(raw: dict[str, Any], at: Endpoint, citations: tuple[Citation, ...]) -> tuple[int, Choice]:
@@ -387,13 +445,14 @@ def message_parts(message: dict[str, Any], at: Endpoint, citations: tuple[Citati
     parts += words
     if isinstance(refusal := message.get("refusal"), str) and refusal:
         parts.append(Refusal(refusal))
-    parts += [image_part(image) for image in message.get("images") or ()]
+    parts += [image_part(image, at) for image in message.get("images") or ()]
     if (sound := audio_part(message.get("audio"), at)) is not None:
         parts.append(sound)
     calls = [tool_call_of(raw, i) for i, raw in enumerate(message.get("tool_calls") or ())]
     if not calls and isinstance(legacy := message.get("function_call"), dict) and legacy.get("name"):
         calls = [tool_call_of({"function": legacy}, 0)]
-    return parts + distinct(calls)
+    ids = Ids()
+    return parts + [msgspec.structs.replace(call, id=ids.take(call.id)) for call in calls]
 
 
 # ---- errors -----------------------------------------------------------------------------------
@@ -406,6 +465,14 @@ def decode_error(reply: Reply) -> PolyvoxError:
     except BadResponseError:
         body = {"message": snippet(reply.body)}
     return error_of(body, reply.status, reply)
+
+
+def failure_in(body: dict[str, Any]) -> dict[str, Any] | None:
+    """What of a 200's body tells a failure, from wherever servers put it; None where nothing does."""
+    if body.get("error") or body.get("object") == "error":
+        return body
+    groq = body.get("x_groq")
+    return {"error": groq["error"]} if isinstance(groq, dict) and groq.get("error") else None
 
 
 def error_of(body: Any, status: int, reply: Reply | None = None) -> PolyvoxError:

@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from polyvox.dialects import Encoded, Endpoint, Wire, encode_json
+from polyvox.dialects.openai_chat.answer import BESIDE_CONTENT, NAME
 from polyvox.errors import InputError
 from polyvox.types import (
     Audio,
     CacheHint,
+    Extra,
     File,
     Image,
     Loss,
@@ -34,7 +36,6 @@ from polyvox.types import (
     Video,
 )
 
-NAME = "openai.chat"
 _HEADERS = {"content-type": "application/json", "accept": "application/json"}
 _STREAM_HEADERS = {"content-type": "application/json", "accept": "text/event-stream"}
 
@@ -44,7 +45,6 @@ _SAME = (
     ("top_p", "top_p"),
     ("presence_penalty", "presence_penalty"),
     ("frequency_penalty", "frequency_penalty"),
-    ("logit_bias", "logit_bias"),
     ("logprobs", "logprobs"),
     ("top_logprobs", "top_logprobs"),
     ("n", "n"),
@@ -57,75 +57,103 @@ _SAME = (
     ("cache_key", "prompt_cache_key"),
 )
 _SAMPLING = ("temperature", "top_p", "top_k")
+_CACHE_TTLS = ("30m", "12h")  # of prompt_cache_breakpoint
 _AUDIO_FORMATS = {
     "audio/wav": "wav", "audio/x-wav": "wav", "audio/wave": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3",
 }  # fmt: skip
 
 
+class _Out:
+    """Where a request is being written to: the endpoint, and what could not be said so far."""
+
+    __slots__ = ("at", "losses", "refused")
+
+    def __init__(self, at: Endpoint) -> None:
+        self.at = at
+        self.losses: list[Loss] = []
+        self.refused = _SAMPLING if "no_sampling" in at.quirks else ()
+
+    def lose(self, field: str, why: str, severity: Literal["note", "loss"] = "loss") -> None:
+        self.losses.append(Loss(field, why, severity))
+
+    def is_foreign(self, origin: str | None) -> bool:
+        """Whether state of this origin means nothing to this endpoint."""
+        return origin is not None and origin != self.at.origin
+
+    def send_back(self, extra: Extra, into: dict[str, Any], where: str) -> None:
+        """Put the keys of this dialect into a wire object; those of others are noted."""
+        for dialect, keys in extra.items():
+            if dialect == NAME:
+                into.update(keys)
+            else:
+                self.lose(f"{where}extra.{dialect}", "keys of another dialect", "note")
+
+
 def encode_request(request: Request, at: Endpoint) -> Encoded:
-    """The body, the path and what could not be said."""
-    losses: list[Loss] = []
-    body: dict[str, Any] = {"model": request.model, "messages": _messages(request.messages, at, losses)}
+    """The body, the path and what could not be said; raises InputError for what can never be sent."""
+    out = _Out(at)
+    body: dict[str, Any] = {"model": request.model, "messages": _messages(request.messages, out)}
     if request.tools:
-        body["tools"] = [_tool(tool, at, losses, f"tools[{i}]") for i, tool in enumerate(request.tools)]
+        body["tools"] = [_tool(tool, out, f"tools[{i}]") for i, tool in enumerate(request.tools)]
     if request.tool_choice is not UNSET:
-        body["tool_choice"] = _tool_choice(request.tool_choice, at)
+        body["tool_choice"] = _tool_choice(request.tool_choice, request.tools, out)
     if request.response_format is not UNSET:
-        body["response_format"] = _response_format(request.response_format)
+        body["response_format"] = _response_format(request.response_format, out)
     if request.thinking is not UNSET:
-        _thinking(request.thinking, body, at, losses)
-    _limits(request, body, at, losses)
+        _thinking(request.thinking, body, out)
+    _limits(request, body, out)
     for field, name in _SAME:
         value = getattr(request, field)
-        if value is not UNSET:
+        if value is not UNSET and field not in out.refused:
             body[name] = value
     if request.stream:
         body["stream"] = True
         if "no_usage_option" not in at.quirks:
             body["stream_options"] = {"include_usage": True}
     if request.extra:
-        _extra(request.extra, body, losses, "")
-    return Encoded(
-        Wire(at.options.get("path", "/chat/completions"), encode_json(body), _STREAM_HEADERS if request.stream else _HEADERS),
-        tuple(losses),
-    )
+        out.send_back(request.extra, body, "")
+    try:
+        data = encode_json(body)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise InputError(f"the request cannot be written as JSON: {error}") from None
+    headers = _STREAM_HEADERS if request.stream else _HEADERS
+    return Encoded(Wire(at.options.get("path", "/chat/completions"), data, headers), tuple(out.losses))
 
 
-def _limits(request: Request, body: dict[str, Any], at: Endpoint, losses: list[Loss]) -> None:
-    """The fields whose name or presence depends on the endpoint."""
+def _limits(request: Request, body: dict[str, Any], out: _Out) -> None:
+    """The fields whose name, form or presence depends on the endpoint."""
+    quirks = out.at.quirks
+    for field in out.refused:
+        if getattr(request, field) is not UNSET:
+            out.lose(field, "this endpoint refuses sampling settings")
+    if request.top_k is not UNSET and "top_k" not in out.refused:
+        if "top_k" in quirks:
+            body["top_k"] = request.top_k
+        else:
+            out.lose("top_k", "this endpoint has no top_k")
     if request.max_tokens is not UNSET:
-        body["max_tokens" if "max_tokens" in at.quirks else "max_completion_tokens"] = request.max_tokens
+        body["max_tokens" if "max_tokens" in quirks else "max_completion_tokens"] = request.max_tokens
     if request.stop is not UNSET:
         body["stop"] = list(request.stop)
     if request.seed is not UNSET:
-        body["random_seed" if "random_seed" in at.quirks else "seed"] = request.seed
+        body["random_seed" if "random_seed" in quirks else "seed"] = request.seed
+    if request.logit_bias is not UNSET:
+        # The protocol counts in whole numbers; 1.0 on the wire is refused by strict servers.
+        body["logit_bias"] = {token: _whole(bias) for token, bias in request.logit_bias.items()}
     if request.user is not UNSET:
-        body[at.options.get("user_field", "user")] = request.user
-    if request.top_k is not UNSET:
-        if "top_k" in at.quirks:
-            body["top_k"] = request.top_k
-        else:
-            losses.append(Loss("top_k", "this endpoint has no top_k"))
+        body[out.at.options.get("user_field", "user")] = request.user
     if request.cache is not UNSET:
-        losses.append(Loss("cache", "caching of the whole prompt is automatic here", "note"))
-    if "no_sampling" in at.quirks:
-        for field in _SAMPLING:
-            if getattr(request, field) is not UNSET and field not in [loss.field for loss in losses]:
-                losses.append(Loss(field, "this endpoint refuses sampling settings"))
+        out.lose("cache", "caching of the whole prompt is automatic here", "note")
 
 
-def _extra(extra: dict[str, dict[str, Any]], into: dict[str, Any], losses: list[Loss], where: str) -> None:
-    for dialect, keys in extra.items():
-        if dialect == NAME:
-            into.update(keys)
-        else:
-            losses.append(Loss(f"{where}extra.{dialect}", "keys of another dialect", "note"))
+def _whole(number: float) -> float:
+    return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
 # ---- tools and formats ------------------------------------------------------------------------
 
 
-def _tool(tool: Tool | Opaque, at: Endpoint, losses: list[Loss], where: str) -> Any:
+def _tool(tool: Tool | Opaque, out: _Out, where: str) -> Any:
     if isinstance(tool, Opaque):
         if tool.dialect != NAME:
             raise InputError(
@@ -139,165 +167,185 @@ def _tool(tool: Tool | Opaque, at: Endpoint, losses: list[Loss], where: str) -> 
     if tool.kind == "custom":
         if tool.format is not None:
             inner["format"] = tool.format
-        outer: dict[str, Any] = {"type": "custom", "custom": inner}
+        for field, value in (("parameters", tool.parameters or UNSET), ("strict", tool.strict)):
+            if value is not UNSET:
+                out.lose(f"{where}.{field}", "a custom tool takes free text")
     else:
         inner["parameters"] = tool.parameters or {"type": "object", "properties": {}}
         if tool.strict is not UNSET:
             inner["strict"] = tool.strict
-        outer = {"type": "function", "function": inner}
+        if tool.format is not None:
+            out.lose(f"{where}.format", "a function tool has no grammar")
+    outer: dict[str, Any] = {"type": tool.kind, tool.kind: inner}
     if tool.cache is not None:
-        _cache(tool.cache, outer, at, losses, where)
+        _cache(tool.cache, outer, out, where)
     if tool.extra:
-        _extra(tool.extra, outer, losses, where + ".")
+        out.send_back(tool.extra, outer, where + ".")
     return outer
 
 
-def _tool_choice(choice: ToolChoice, at: Endpoint) -> Any:
-    named = [{"type": "function", "function": {"name": name}} for name in choice.names]
-    if choice.names and (choice.subset or len(choice.names) > 1):
-        mode = "required" if choice.mode == "required" else "auto"
-        return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": named}}
-    if choice.mode == "required":
-        if named:
-            return named[0]
-        return "any" if "tool_choice_any" in at.quirks else "required"
-    return choice.mode
+def _tool_choice(choice: ToolChoice, tools: tuple[Tool | Opaque, ...], out: _Out) -> Any:
+    if choice.mode == "none":
+        return "none"
+    kinds = {tool.name: tool.kind for tool in tools if isinstance(tool, Tool)}
+    named: list[dict[str, Any]] = [
+        {"type": kind, kind: {"name": name}} for name in choice.names for kind in (kinds.get(name, "function"),)
+    ]
+    if named and (choice.subset or len(named) > 1 or choice.mode == "auto"):
+        return {"type": "allowed_tools", "allowed_tools": {"mode": choice.mode, "tools": named}}
+    if named:
+        return named[0]
+    return "any" if choice.mode == "required" and "tool_choice_any" in out.at.quirks else choice.mode
 
 
-def _response_format(wanted: ResponseFormat) -> dict[str, Any]:
-    if wanted.kind != "schema":
-        return {"type": "json_object" if wanted.kind == "json" else "text"}
-    inner: dict[str, Any] = {"name": wanted.name, "schema": wanted.schema or {}}
-    if wanted.description is not None:
-        inner["description"] = wanted.description
-    if wanted.strict is not UNSET:
-        inner["strict"] = wanted.strict
-    return {"type": "json_schema", "json_schema": inner}
+def _response_format(wanted: ResponseFormat, out: _Out) -> dict[str, Any]:
+    wire: dict[str, Any] = {"type": {"json": "json_object", "schema": "json_schema"}.get(wanted.kind, "text")}
+    if wanted.kind == "schema":
+        inner: dict[str, Any] = {"name": wanted.name, "schema": wanted.schema or {}}
+        if wanted.description is not None:
+            inner["description"] = wanted.description
+        if wanted.strict is not UNSET:
+            inner["strict"] = wanted.strict
+        wire["json_schema"] = inner
+    if wanted.extra:
+        out.send_back(wanted.extra, wire, "response_format.")
+    return wire
 
 
-def _thinking(wanted: Thinking, body: dict[str, Any], at: Endpoint, losses: list[Loss]) -> None:
-    effort = wanted.effort
-    if wanted.enabled is False and effort is UNSET:
-        effort = "none"
-    if "thinking_switch" in at.quirks and (wanted.enabled is not UNSET or effort == "none"):
-        body["thinking"] = {"type": "disabled" if wanted.enabled is False or effort == "none" else "enabled"}
+def _thinking(wanted: Thinking, body: dict[str, Any], out: _Out) -> None:
+    """Reasoning in the endpoint's form: an effort, an object, a switch, or switch and effort."""
+    quirks = out.at.quirks
+    effort: str | UnsetType = "none" if wanted.enabled is False else wanted.effort
+    if "thinking_switch" in quirks and (wanted.enabled is not UNSET or effort == "none"):
+        body["thinking"] = {"type": "disabled" if effort == "none" else "enabled"}
         effort = UNSET if effort == "none" else effort
-    elif wanted.enabled is True and effort is UNSET and wanted.budget_tokens is UNSET:
-        losses.append(Loss("thinking.enabled", "reasoning is switched by effort here", "note"))
-    if "reasoning_object" in at.quirks:
+    if "reasoning_object" in quirks:
         inner = {"effort": effort, "max_tokens": wanted.budget_tokens}
-        body["reasoning"] = {key: value for key, value in inner.items() if value is not UNSET}
+        told = {key: value for key, value in inner.items() if value is not UNSET}
+        if told or wanted.enabled is True:
+            body["reasoning"] = told or {"enabled": True}
     else:
         if effort is not UNSET:
             body["reasoning_effort"] = effort
+        elif wanted.enabled is True and "thinking" not in body:
+            out.lose("thinking.enabled", "reasoning is switched by effort here", "note")
         if wanted.budget_tokens is not UNSET:
-            losses.append(Loss("thinking.budget_tokens", "this dialect has no token budget for reasoning"))
+            out.lose("thinking.budget_tokens", "this dialect has no token budget for reasoning")
     if wanted.mode is not UNSET:
-        losses.append(Loss("thinking.mode", "this dialect has no modes of reasoning"))
+        out.lose("thinking.mode", "this dialect has no modes of reasoning")
     if wanted.extra:
-        _extra(wanted.extra, body, losses, "thinking.")
+        out.send_back(wanted.extra, body, "thinking.")
 
 
 # ---- messages ---------------------------------------------------------------------------------
 
 
-def _messages(messages: tuple[Message, ...], at: Endpoint, losses: list[Loss]) -> list[dict[str, Any]]:
+def _messages(messages: tuple[Message, ...], out: _Out) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
+    # What tool results hold besides text. It waits until the last of their messages: nothing may
+    # stand between the results of one turn.
+    beside: list[dict[str, Any]] = []
     for i, message in enumerate(messages):
         where = f"messages[{i}]"
         parts = message.parts
         # The common case, and the hot one: plain words from somebody.
         if len(parts) == 1 and message.role != "tool" and type(parts[0]) is Text and _bare(parts[0]):
-            wire: dict[str, Any] = {"role": _role(message.role, at), "content": parts[0].text}
-            _finish(message, wire, losses, where)
-            found.append(wire)
+            wire: dict[str, Any] = {"role": _role(message.role, out), "content": parts[0].text}
+            found += _flushed(beside)
+            found.append(_finish(message, wire, out, where))
             continue
-        results = [part for part in parts if type(part) is ToolResult]
-        found += _tool_results(results, parts, at, losses, where)
-        others = [part for part in parts if type(part) is not ToolResult] if results else list(parts)
+        others = [(f"{where}.parts[{j}]", part) for j, part in enumerate(parts) if type(part) is not ToolResult]
         if message.role == "assistant":
-            found.append(_assistant(message, at, losses, where))
-        elif message.role == "tool":
-            if others:
-                raise InputError(f"{where}: a tool message holds tool results only")
-        elif others or not results:
-            wire = {"role": _role(message.role, at), "content": _content(message, others, at, losses, where)}
-            _finish(message, wire, losses, where)
-            found.append(wire)
-    return found
+            found += _flushed(beside)
+            found.append(_assistant(message, others, out, where))
+        for j, part in enumerate(parts):
+            if type(part) is ToolResult:
+                found.append(_tool_result(part, out, f"{where}.parts[{j}]", beside))
+        if message.role == "tool":
+            if others or not parts:
+                raise InputError(f"{where}: a tool message holds tool results and nothing else")
+        elif message.role != "assistant" and (others or not parts):
+            found += _flushed(beside)
+            wire = {"role": _role(message.role, out), "content": _content(others, out)}
+            found.append(_finish(message, wire, out, where))
+    return found + _flushed(beside)
+
+
+def _flushed(beside: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    if not beside:
+        return []
+    content = list(beside)
+    beside.clear()
+    return [{"role": "user", "content": content}]
 
 
 def _bare(text: Text) -> bool:
     return not (text.cache or text.extra or text.citations or text.signature)
 
 
-def _role(role: str, at: Endpoint) -> str:
-    return "system" if role == "developer" and "system_role" in at.quirks else role
+def _role(role: str, out: _Out) -> str:
+    return "system" if role == "developer" and "system_role" in out.at.quirks else role
 
 
-def _finish(message: Message, wire: dict[str, Any], losses: list[Loss], where: str) -> None:
+def _finish(message: Message, wire: dict[str, Any], out: _Out, where: str) -> dict[str, Any]:
     if message.name is not None:
         wire["name"] = message.name
     if message.extra:
-        _extra(message.extra, wire, losses, where + ".")
-
-
-def _content(message: Message, parts: list[Part], at: Endpoint, losses: list[Loss], where: str) -> Any:
-    """Content of a system, developer or user turn: a string where that says it all."""
-    if not parts:
-        return ""
-    if len(parts) == 1 and type(parts[0]) is Text and _bare(parts[0]):
-        return parts[0].text
-    content = []
-    for part in parts:
-        # Numbered as the caller numbered them, tool results included.
-        at_part = f"{where}.parts[{message.parts.index(part)}]"
-        wire = _user_part(part, at, losses, at_part)
-        if wire is not None:
-            content.append(wire)
-    return content
-
-
-def _user_part(part: Part, at: Endpoint, losses: list[Loss], where: str) -> dict[str, Any] | None:
-    encode = _PARTS.get(type(part))
-    if encode is None:
-        losses.append(Loss(f"{where}.{part.__struct_config__.tag}", "a user turn of this dialect cannot hold it"))
-        return None
-    wire = encode(part, at, losses, where)
-    if wire is not None:
-        if (cache := getattr(part, "cache", None)) is not None:
-            _cache(cache, wire, at, losses, where)
-        if extra := getattr(part, "extra", None):
-            _extra(extra, wire, losses, where + ".")
+        out.send_back(message.extra, wire, where + ".")
     return wire
 
 
-def _cache(cache: CacheHint, wire: dict[str, Any], at: Endpoint, losses: list[Loss], where: str) -> None:
-    if "cache_control" in at.quirks:
-        wire["cache_control"] = {"type": "ephemeral", **({"ttl": cache.ttl} if cache.ttl else {})}
-    elif "cache_breakpoint" in at.quirks:
-        mark = {"mode": "explicit"}
-        if cache.ttl in ("30m", "12h"):
+def _content(parts: list[tuple[str, Part]], out: _Out) -> Any:
+    """Content of a system, developer or user turn: a string where that says it all."""
+    if len(parts) == 1 and type(parts[0][1]) is Text and _bare(parts[0][1]):
+        return parts[0][1].text
+    content = [_part(part, out, where) for where, part in parts]
+    return [wire for wire in content if wire is not None] or ""
+
+
+def _part(part: Part, out: _Out, where: str) -> dict[str, Any] | None:
+    """One chunk of content, or None where the dialect has no place for it."""
+    encode = _PARTS.get(type(part))
+    if encode is None:
+        out.lose(f"{where}.{part.__struct_config__.tag}", "such a turn of this dialect cannot hold it")
+        return None
+    wire = encode(part, out, where)
+    if wire is not None:
+        if (cache := getattr(part, "cache", None)) is not None:
+            _cache(cache, wire, out, where)
+        if extra := getattr(part, "extra", None):
+            out.send_back(extra, wire, where + ".")
+    return wire
+
+
+def _cache(cache: CacheHint, wire: dict[str, Any], out: _Out, where: str) -> None:
+    if "cache_control" in out.at.quirks:
+        wire["cache_control"] = mark = {"type": "ephemeral", **({"ttl": cache.ttl} if cache.ttl else {})}
+    elif "cache_breakpoint" in out.at.quirks:
+        wire["prompt_cache_breakpoint"] = mark = {"mode": "explicit"}
+        if cache.ttl in _CACHE_TTLS:
             mark["ttl"] = cache.ttl
         elif cache.ttl:
-            losses.append(Loss(f"{where}.cache.ttl", "only 30m and 12h are known here; the default is used", "note"))
-        wire["prompt_cache_breakpoint"] = mark
+            out.lose(f"{where}.cache.ttl", "only 30m and 12h are known here; the default is used", "note")
     else:
-        losses.append(Loss(f"{where}.cache", "this endpoint caches without breakpoints", "note"))
+        out.lose(f"{where}.cache", "this endpoint caches without breakpoints", "note")
+        return
+    if cache.extra:
+        out.send_back(cache.extra, mark, f"{where}.cache.")
 
 
-def _text(part: Text, at: Endpoint, losses: list[Loss], where: str) -> dict[str, Any]:
+def _text(part: Text, out: _Out, where: str) -> dict[str, Any]:
     if part.citations:
-        losses.append(Loss(f"{where}.citations", "sources cannot be sent in this dialect", "note"))
+        out.lose(f"{where}.citations", "sources cannot be sent in this dialect", "note")
     if part.signature:
-        losses.append(Loss(f"{where}.signature", f"bound to {part.origin}", "note"))
+        out.lose(f"{where}.signature", f"bound to {part.origin}", "note")
     return {"type": "text", "text": part.text}
 
 
-def _image(part: Image, at: Endpoint, losses: list[Loss], where: str) -> dict[str, Any] | None:
+def _image(part: Image, out: _Out, where: str) -> dict[str, Any] | None:
     url = part.url or _data_url(part, "image/png")
     if url is None:
-        losses.append(Loss(f"{where}.file_id", "images by file id are not known in this dialect"))
+        out.lose(f"{where}.image", "an image must come as data or URL in this dialect")
         return None
     inner = {"url": url}
     if part.detail is not None:
@@ -305,43 +353,45 @@ def _image(part: Image, at: Endpoint, losses: list[Loss], where: str) -> dict[st
     return {"type": "image_url", "image_url": inner}
 
 
-def _audio(part: Audio, at: Endpoint, losses: list[Loss], where: str) -> dict[str, Any] | None:
+def _audio(part: Audio, out: _Out, where: str) -> dict[str, Any] | None:
     if part.data is None:
-        losses.append(Loss(f"{where}.audio", "audio must come as data in this dialect"))
+        out.lose(f"{where}.audio", "audio must come as data in this dialect")
         return None
-    kind = _AUDIO_FORMATS.get(part.media_type or "audio/wav") or (part.media_type or "").rpartition("/")[2]
-    return {"type": "input_audio", "input_audio": {"data": _base64(part.data), "format": kind}}
+    kind = part.media_type or "audio/wav"
+    form = _AUDIO_FORMATS.get(kind) or kind.rpartition("/")[2]
+    return {"type": "input_audio", "input_audio": {"data": _base64(part.data), "format": form}}
 
 
-def _file(part: File, at: Endpoint, losses: list[Loss], where: str) -> dict[str, Any] | None:
-    inner: dict[str, Any] = {}
-    if part.file_id is not None:
-        inner["file_id"] = part.file_id
+def _file(part: File, out: _Out, where: str) -> dict[str, Any] | None:
+    if part.context is not None:
+        out.lose(f"{where}.context", "this dialect has no context for files")
+    if part.file_id is not None and not out.is_foreign(part.origin):
+        inner: dict[str, Any] = {"file_id": part.file_id, **({"filename": part.name} if part.name is not None else {})}
     elif part.data is not None:
-        inner["file_data"] = _data_url(part, "application/pdf")
+        inner = {"file_data": _data_url(part, "application/pdf"), "filename": part.name or "file.pdf"}
     elif part.text is not None:
         return {"type": "text", "text": part.text}
-    elif part.url is not None:
-        losses.append(Loss(f"{where}.url", "files by URL are not known in this dialect"))
+    else:
+        why = f"bound to {part.origin}" if part.file_id is not None else "a file must come as data, text or id here"
+        out.lose(f"{where}.file", why)
         return None
-    if part.name is not None or part.file_id is None:
-        inner["filename"] = part.name or "file.pdf"
-    if part.context is not None:
-        losses.append(Loss(f"{where}.context", "this dialect has no context for files"))
     return {"type": "file", "file": inner}
 
 
-def _video(part: Video, at: Endpoint, losses: list[Loss], where: str) -> dict[str, Any] | None:
+def _video(part: Video, out: _Out, where: str) -> dict[str, Any] | None:
     url = part.url or _data_url(part, "video/mp4")
-    if not at.options.get("video") or url is None:
-        losses.append(Loss(f"{where}.video", "this endpoint takes no video"))
+    if not out.at.options.get("video") or url is None:
+        out.lose(f"{where}.video", "this endpoint takes no video")
         return None
     return {"type": "video_url", "video_url": {"url": url}}
 
 
-def _opaque(part: Opaque, at: Endpoint, losses: list[Loss], where: str) -> dict[str, Any] | None:
-    if part.dialect != NAME or not isinstance(part.raw, dict):
-        losses.append(Loss(f"{where}.opaque", f"{part.type!r} is a block of {part.dialect}"))
+def _opaque(part: Opaque, out: _Out, where: str) -> dict[str, Any] | None:
+    if part.dialect != NAME:
+        out.lose(f"{where}.opaque", f"{part.type!r} is a block of {part.dialect}")
+        return None
+    if part.type in BESIDE_CONTENT or not isinstance(part.raw, dict):
+        out.lose(f"{where}.opaque", f"{part.type!r} has no place in the content of a turn")
         return None
     return dict(part.raw)
 
@@ -362,103 +412,104 @@ def _data_url(part: Media, default: str) -> str | None:
 # ---- turns of the assistant and of tools ------------------------------------------------------
 
 
-def _assistant(message: Message, at: Endpoint, losses: list[Loss], where: str) -> dict[str, Any]:
+def _assistant(message: Message, parts: list[tuple[str, Part]], out: _Out, where: str) -> dict[str, Any]:
     wire: dict[str, Any] = {"role": "assistant"}
     content: list[dict[str, Any]] = []
     calls: list[dict[str, Any]] = []
-    for j, part in enumerate(message.parts):
-        spot = f"{where}.parts[{j}]"
+    for spot, part in parts:
         match part:
-            case Text():
-                content.append(_with_extra(_text(part, at, losses, spot), part.extra, losses, spot))
+            case Text() | Opaque():
+                if (chunk := _part(part, out, spot)) is not None:
+                    content.append(chunk)
             case Refusal():
-                content.append({"type": "refusal", "refusal": part.text})
+                chunk = {"type": "refusal", "refusal": part.text}
+                out.send_back(part.extra, chunk, spot + ".")
+                content.append(chunk)
             case ToolCall():
-                calls.append(_with_extra(_call(part), part.extra, losses, spot))
+                calls.append(_call(part, out, spot))
             case Reasoning():
-                _reasoning(part, wire, content, at, losses, spot)
-            case Audio(file_id=str()):
-                wire["audio"] = {"id": part.file_id}
-            case Opaque(dialect="openai.chat") if isinstance(part.raw, dict):
-                content.append(part.raw)
-            case ToolResult():
-                pass
+                _reasoning(part, wire, content, out, spot)
+            case Audio():
+                _spoken(part, wire, content, out, spot)
             case _:
-                losses.append(Loss(f"{spot}.{part.__struct_config__.tag}", "an assistant turn cannot hold it"))
+                out.lose(f"{spot}.{part.__struct_config__.tag}", "an assistant turn cannot hold it")
     if calls:
         wire["tool_calls"] = calls
-    wire["content"] = _assistant_content(content, bool(calls) or "audio" in wire)
-    if wire["content"] is None and "refusal" not in wire and not calls and "audio" not in wire:
-        wire["content"] = ""
-    _finish(message, wire, losses, where)
-    return wire
+    wire["content"] = _assistant_content(content, may_be_null=bool(calls) or "audio" in wire)
+    return _finish(message, wire, out, where)
 
 
-def _assistant_content(content: list[dict[str, Any]], may_be_empty: bool) -> Any:
-    """A string where all is text, else the list; None where there is nothing and may be nothing."""
+def _assistant_content(content: list[dict[str, Any]], may_be_null: bool) -> Any:
+    """A string where all is plain text, else the list; null where there is nothing and may be nothing."""
     if not content:
-        return None if may_be_empty else ""
-    if all(set(piece) == {"type", "text"} for piece in content):
-        return "".join(piece["text"] for piece in content)
+        return None if may_be_null else ""
+    if all(chunk.keys() == {"type", "text"} and chunk["type"] == "text" for chunk in content):
+        words = [chunk["text"] for chunk in content]
+        if all(isinstance(text, str) for text in words):
+            return "".join(words)
     return content
 
 
-def _with_extra(wire: dict[str, Any], extra: dict[str, dict[str, Any]], losses: list[Loss], where: str) -> dict[str, Any]:
-    if extra:
-        _extra(extra, wire, losses, where + ".")
+def _call(part: ToolCall, out: _Out, where: str) -> dict[str, Any]:
+    if part.signature:
+        out.lose(f"{where}.signature", f"bound to {part.origin}", "note")
+    custom = part.kind == "custom"
+    inner: dict[str, Any] = {"name": part.name, "input" if custom else "arguments": part.arguments}
+    if not custom and not part.arguments:
+        inner["arguments"] = "{}"
+    wire: dict[str, Any] = {"id": part.id, "type": part.kind, part.kind: inner}
+    out.send_back(part.extra, wire, where + ".")
+    if wire[part.kind] is not inner:  # what was unknown inside the call goes back there
+        wire[part.kind] = {**inner, **wire[part.kind]}
     return wire
 
 
-def _call(part: ToolCall) -> dict[str, Any]:
-    if part.kind == "custom":
-        return {"id": part.id, "type": "custom", "custom": {"name": part.name, "input": part.arguments}}
-    return {"id": part.id, "type": "function", "function": {"name": part.name, "arguments": part.arguments or "{}"}}
+def _spoken(part: Audio, wire: dict[str, Any], content: list[dict[str, Any]], out: _Out, where: str) -> None:
+    """Sound the model made goes back by its id, to where it was made; elsewhere its words do."""
+    if part.file_id is not None and not out.is_foreign(part.origin):
+        wire["audio"] = {"id": part.file_id}
+        return
+    out.lose(f"{where}.audio", f"bound to {part.origin}" if part.file_id else "an assistant turn cannot hold it")
+    if part.transcript:
+        content.append({"type": "text", "text": part.transcript})
 
 
-def _reasoning(
-    part: Reasoning, wire: dict[str, Any], content: list[dict[str, Any]], at: Endpoint, losses: list[Loss], where: str
-) -> None:
+def _reasoning(part: Reasoning, wire: dict[str, Any], content: list[dict[str, Any]], out: _Out, where: str) -> None:
     """Reasoning goes back only in the form it came in, and only to the deployment that made it."""
-    own = part.extra.get(NAME)
-    if part.origin is not None and part.origin != at.origin:
-        losses.append(Loss(f"{where}.reasoning", f"bound to {part.origin}"))
-    elif own and "reasoning_details" in own:
-        wire["reasoning_details"] = own["reasoning_details"]
-    elif own and "chunk" in own:
-        content.append({**own["chunk"], "thinking": [{"type": "text", "text": part.text}]})
-    elif "echo_reasoning" in at.quirks and part.text:
+    own = part.extra.get(NAME, {})
+    proven = part.signature is not None or part.encrypted is not None
+    if out.is_foreign(part.origin):
+        out.lose(f"{where}.reasoning", f"bound to {part.origin}")
+    elif "reasoning_details" in own:
+        wire["reasoning_details"] = [*wire.get("reasoning_details", ()), *own["reasoning_details"]]
+    elif "chunk" in own:
+        content.append({"type": "thinking", "thinking": [{"type": "text", "text": part.text}], **own["chunk"]})
+    elif proven:
+        out.lose(f"{where}.reasoning", f"bound to {part.origin or 'another dialect'}")
+    elif "echo_reasoning" in out.at.quirks and part.text:
         wire["reasoning_content"] = wire.get("reasoning_content", "") + part.text
     else:
-        losses.append(Loss(f"{where}.reasoning", "reasoning is not sent back to this endpoint", "note"))
+        out.lose(f"{where}.reasoning", "reasoning is not sent back to this endpoint", "note")
 
 
-def _tool_results(
-    results: list[ToolResult], parts: tuple[Part, ...], at: Endpoint, losses: list[Loss], where: str
-) -> list[dict[str, Any]]:
-    """A tool message each; what is not text follows in one labelled user message."""
-    found: list[dict[str, Any]] = []
-    beside: list[dict[str, Any]] = []
-    for result in results:
-        spot = f"{where}.parts[{parts.index(result)}]"
-        words = []
-        for j, part in enumerate(result.parts):
-            if type(part) is Text:
-                words.append(part.text)
-                continue
-            losses.append(Loss(f"{spot}.parts[{j}]", "a tool result holds text only here; sent as a user message", "note"))
-            piece = _user_part(part, at, losses, f"{spot}.parts[{j}]")
-            if piece is not None:
-                beside += [{"type": "text", "text": f"From tool call {result.call_id}:"}, piece]
-        text = "".join(words)
-        if result.is_error:
-            losses.append(Loss(f"{spot}.is_error", "this dialect has no error flag; the text says so", "note"))
-            text = f"error: {text}"
-        wire: dict[str, Any] = {"role": "tool", "tool_call_id": result.call_id, "content": text}
-        if result.cache is not None:
-            losses.append(Loss(f"{spot}.cache", "tool results carry no breakpoint here", "note"))
-        if result.extra:
-            _extra(result.extra, wire, losses, spot + ".")
-        found.append(wire)
-    if beside:
-        found.append({"role": "user", "content": beside})
-    return found
+def _tool_result(result: ToolResult, out: _Out, where: str, beside: list[dict[str, Any]]) -> dict[str, Any]:
+    """A tool message; what is not text is put into `beside`, labelled, for a user message."""
+    words = []
+    for j, part in enumerate(result.parts):
+        spot = f"{where}.parts[{j}]"
+        if type(part) is Text:
+            words.append(part.text)
+            if part.cache is not None:
+                out.lose(f"{spot}.cache", "tool results carry no breakpoint here", "note")
+        elif (piece := _part(part, out, spot)) is not None:
+            out.lose(spot, "a tool result holds text only here; sent as a user message", "note")
+            beside += [{"type": "text", "text": f"From tool call {result.call_id}:"}, piece]
+    text = "".join(words)
+    if result.is_error:
+        out.lose(f"{where}.is_error", "this dialect has no error flag; the text says so", "note")
+        text = f"error: {text}"
+    wire: dict[str, Any] = {"role": "tool", "tool_call_id": result.call_id, "content": text}
+    if result.cache is not None:
+        out.lose(f"{where}.cache", "tool results carry no breakpoint here", "note")
+    out.send_back(result.extra, wire, where + ".")
+    return wire

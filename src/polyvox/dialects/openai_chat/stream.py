@@ -7,26 +7,33 @@ general path, so nothing is skipped for speed.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Raw, Struct
 
 from polyvox.dialects import SHAPE_ERRORS, Endpoint, Reply, decode_json, integer, snippet, string
 from polyvox.dialects.collect import as_events
-from polyvox.dialects.framing import SSE, ServerSentEvent
+from polyvox.dialects.framing import MAX_FRAME, SSE, ServerSentEvent
 from polyvox.dialects.openai_chat.answer import (
+    Ids,
     arguments_text,
     audio_part,
+    beside_key,
+    call_extra,
     chunk_part,
     citations_of,
     decode_response,
     details_of,
     error_of,
+    failure_in,
     finish_reason,
     image_part,
     logprobs_of,
+    number,
     reasoning_text,
+    thinking_pieces,
+    thinking_text,
     usage_of,
 )
 from polyvox.errors import BadResponseError, PolyvoxError, StreamInterruptedError
@@ -37,11 +44,13 @@ from polyvox.types import (
     Event,
     ExtraAdded,
     Failed,
+    FinishReason,
     LogprobsAdded,
     PartAdded,
     Reasoning,
     ReasoningDelta,
     ReasoningProof,
+    Refusal,
     RefusalDelta,
     Started,
     Text,
@@ -92,17 +101,21 @@ class _WordsChunk(Struct, forbid_unknown_fields=True):
 
 
 _decode_words = msgspec.json.Decoder(_WordsChunk).decode
+_LOOK_AT = 4096  # bytes in which the first that is no space must come
+_NO_STREAM = (b"{", b"[", b"<")
 _GIVE_UP_AFTER = 8  # misses in a row before the typed decoder is left out for this stream
 
 
 class _Call:
-    """A tool call while it streams; it starts once its name is known."""
+    """A tool call while it streams; it starts once its name is known. told is the server's id for it."""
 
-    __slots__ = ("extra", "id", "part", "pieces", "started")
+    __slots__ = ("extra", "name", "part", "pieces", "place", "started", "told")
 
-    def __init__(self, part: int) -> None:
+    def __init__(self, part: int, place: int) -> None:
         self.part = part
-        self.id: str | None = None
+        self.place = place
+        self.told: str | None = None
+        self.name: str | None = None
         self.pieces: list[str] = []
         self.started = False
         self.extra: dict[str, Any] = {}
@@ -111,24 +124,38 @@ class _Call:
 class _Choice:
     """What one choice has shown so far."""
 
-    __slots__ = ("calls", "details", "frames", "has_refusal", "ids", "last", "next", "numbers", "raw_reason")
+    __slots__ = (
+        "beside", "calls", "details", "frames", "has_refusal", "ids", "last", "next", "numbers", "places", "raw_reason",
+        "sound", "thinking",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.next = 0
         self.numbers: dict[type, int] = {}  # event type -> the part its deltas go to
-        self.calls: dict[Any, _Call] = {}
-        self.last: Any = None
-        self.ids: set[str] = set()
+        self.calls: list[_Call] = []
+        self.places: dict[int, _Call] = {}  # index on the wire -> the call last seen there
+        self.last: _Call | None = None
+        self.ids = Ids()
         self.details: list[dict[str, Any]] = []
-        self.frames: dict[str, Any] = {}
+        self.frames: dict[int, dict[str, Any]] = {}  # part -> the keys of its thinking chunks
+        self.thinking: dict[int, list[Any]] = {}  # part -> the pieces in its thinking chunks
+        self.sound: dict[str, Any] = {}
+        self.beside: dict[str, Any] = {}
         self.has_refusal = False
         self.raw_reason: str | None = None
 
     def number(self, kind: type) -> int:
+        """The part that deltas of this kind go to."""
         found = self.numbers.get(kind)
         if found is None:
             found = self.numbers[kind] = self.take()
         return found
+
+    def number_after(self, kind: type, other: type) -> int:
+        """The same, but a new part where one of the other kind has begun since."""
+        if self.numbers.get(other, -1) > self.numbers.get(kind, -1):
+            self.numbers[kind] = self.take()
+        return self.number(kind)
 
     def take(self) -> int:
         self.next += 1
@@ -142,7 +169,7 @@ class ChatReader:
         self.done = False
         self._at = at
         self._sse = SSE()
-        self._plain: bytes | None = b""  # bytes of a body that is no event stream; None once it is one
+        self._plain: bytearray | None = bytearray()  # a body that is no event stream; None once it is one
         self._choices: dict[int, _Choice] = {}
         self._started = False
         self._misses = 0
@@ -158,10 +185,10 @@ class ChatReader:
             return events
         try:
             if self._plain is not None:
-                data = self._sniff(data)
+                data = self._sniff(data, self._plain)
             for frame in self._sse.feed(data) if data else ():
                 self._frame(frame, events)
-                if self.done:
+                if events and isinstance(events[-1], Ended | Failed):
                     break
         except PolyvoxError as error:
             self._fail(error, events)
@@ -176,7 +203,7 @@ class ChatReader:
             return events
         try:
             if self._plain is not None:
-                self._whole(self._plain, events)
+                self._whole(bytes(self._plain), events)
             for frame in self._sse.close():
                 # What was cut off inside its JSON is no bad answer, it is half of one.
                 if not self.done and (frame.data.strip() == b"[DONE]" or _is_json(frame.data)):
@@ -191,24 +218,24 @@ class ChatReader:
 
     # ---- frames -------------------------------------------------------------------------------
 
-    def _sniff(self, data: bytes) -> bytes:
+    def _sniff(self, data: bytes, held: bytearray) -> bytes:
         """Hold bytes back until it is clear that they are an event stream; then give them all."""
-        self._plain = (self._plain or b"") + data
-        start = self._plain.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
-        if not start or start in b"{[<":
-            if len(self._plain) > 16 * 1024 * 1024:
-                raise BadResponseError("the answer is no event stream and larger than 16 MiB")
+        held += data
+        start = _first_byte(bytes(held[:_LOOK_AT]))
+        if start in _NO_STREAM or (not start and len(held) < _LOOK_AT):
+            if len(held) > MAX_FRAME:
+                raise BadResponseError(f"the answer is no event stream and larger than {MAX_FRAME} bytes")
             return b""
-        data, self._plain = self._plain, None
-        return data
+        self._plain = None
+        return bytes(held)
 
     def _whole(self, body: bytes, events: list[Event]) -> None:
         """The body was no event stream: an answer in one piece, an error, or nothing of ours."""
-        start = body.lstrip()[:1]
+        start = _first_byte(body)
         if not start:
             return
         if not _is_json(body):
-            if start in b"{[":
+            if start in (b"{", b"["):
                 raise StreamInterruptedError("the answer broke off inside its JSON", sent="yes")
             raise BadResponseError(f"the answer is no event stream: {snippet(body)}", sent="yes")
         value = decode_json(body)
@@ -219,7 +246,7 @@ class ChatReader:
 
     def _frame(self, frame: ServerSentEvent, events: list[Event]) -> None:
         data = frame.data
-        if self._text_part >= 0 and self._misses < _GIVE_UP_AFTER:
+        if self._text_part >= 0 and self._misses < _GIVE_UP_AFTER and frame.name != "error":
             try:
                 choice = _decode_words(data).choices[0]
             except msgspec.DecodeError:
@@ -237,21 +264,21 @@ class ChatReader:
         chunk = decode_json(data)
         if not isinstance(chunk, dict):
             raise BadResponseError(f"an event of the stream is not an object: {snippet(data)}")
-        failed = chunk.get("error") or frame.name == "error"
-        if not failed or chunk.get("choices"):
+        failure = chunk if frame.name == "error" else failure_in(chunk)
+        if failure is None or chunk.get("choices"):
             self._chunk(chunk, events)
-        if failed:
-            raise error_of(chunk, 0)
+        if failure is not None:
+            raise error_of(failure, 0)
 
     def _chunk(self, chunk: dict[str, Any], events: list[Event]) -> None:
         if not self._started and (chunk.get("id") or chunk.get("model")):
             # An empty id or model comes on Azure's opening filter chunk; the real one follows.
             self._started = True
-            created = chunk.get("created")
-            when = float(created) if isinstance(created, int | float) else None
-            events.append(Started(string(chunk.get("id")), string(chunk.get("model")) or None, when))
-        for key in chunk.keys() - _TOP:
-            self._extra[key] = chunk[key]
+            new_id, model = string(chunk.get("id")) or None, string(chunk.get("model")) or None
+            events.append(Started(new_id, model, number(chunk.get("created"))))
+        for key, value in chunk.items():
+            if key not in _TOP:
+                _remember(self._extra, key, value)
         groq = chunk.get("x_groq")
         usage = groq.get("usage") if isinstance(groq, dict) and not chunk.get("usage") else chunk.get("usage")
         if isinstance(usage, dict):
@@ -282,10 +309,10 @@ class ChatReader:
             self._call({"index": 0, "function": legacy}, state, index, events)
         if found := logprobs_of(raw.get("logprobs")):
             events.append(LogprobsAdded(found, index))
-        beside = {key: raw[key] for key in raw.keys() - _CHOICE if raw[key] is not None}
-        beside.update({key: delta[key] for key in delta.keys() - _DELTA if delta[key] is not None})
-        if beside:
-            self._extra["choice"] = {**self._extra.get("choice", {}), **beside}
+        for source, known in ((raw, _CHOICE), (delta, _DELTA)):
+            for key, value in source.items():
+                if key not in known and value is not None:
+                    _remember(state.beside, key, value)
         if reason := string(raw.get("finish_reason")):
             state.raw_reason = reason
 
@@ -304,81 +331,80 @@ class ChatReader:
         elif isinstance(content, list):
             for chunk in content:
                 self._content_chunk(chunk, state, index, events)
-        if isinstance(refusal := delta.get("refusal"), str) and refusal:
-            state.has_refusal = True
-            events.append(RefusalDelta(refusal, state.number(RefusalDelta), index))
+        self._refusal(delta.get("refusal"), state, index, events)
         for citation in citations_of(delta.get("annotations")):
             events.append(CitationAdded(state.number(TextDelta), citation, index))
         for image in delta.get("images") or ():
-            events.append(PartAdded(state.take(), image_part(image), index))
-        if (sound := audio_part(delta.get("audio"), self._at)) is not None:
-            events.append(PartAdded(state.take(), sound, index))
+            events.append(PartAdded(state.take(), image_part(image, self._at), index))
+        if isinstance(sound := delta.get("audio"), dict) and any(sound.values()):
+            state.number(PartAdded)
+            _merge_sound(state.sound, sound)
 
     def _words(self, text: str, state: _Choice, index: int, events: list[Event]) -> None:
-        number = state.number(TextDelta)
+        part = state.number_after(TextDelta, ReasoningDelta) if state.frames else state.number(TextDelta)
         if index == 0:
-            self._text_part = number
-        events.append(TextDelta(text, number, index))
+            self._text_part = part
+        events.append(TextDelta(text, part, index))
+
+    def _refusal(self, text: Any, state: _Choice, index: int, events: list[Event]) -> None:
+        if isinstance(text, str) and text:
+            state.has_refusal = True
+            events.append(RefusalDelta(text, state.number(RefusalDelta), index))
 
     def _content_chunk(self, chunk: Any, state: _Choice, index: int, events: list[Event]) -> None:
         if isinstance(chunk, str):
-            self._words(chunk, state, index, events)
-            return
+            chunk = {"type": "text", "text": chunk}
         part = chunk_part(chunk, self._at)
         if type(part) is Text and not part.extra:
             if part.text:
                 self._words(part.text, state, index, events)
         elif type(part) is Reasoning:
-            state.frames = {**state.frames, **part.extra[NAME]["chunk"]}
-            number = state.number(ReasoningDelta)
-            if part.text:
-                events.append(ReasoningDelta(part.text, number, index))
-            if part.signature:
-                events.append(ReasoningProof(number, signature=part.signature, choice=index))
+            self._thinking_chunk(chunk, state, index, events)
+        elif type(part) is Refusal:
+            self._refusal(part.text, state, index, events)
         else:
             events.append(PartAdded(state.take(), part, index))
+
+    def _thinking_chunk(self, chunk: dict[str, Any], state: _Choice, index: int, events: list[Event]) -> None:
+        """A piece of a thinking chunk. Words in between, or its signature, end one and begin the next."""
+        if state.frames.get(state.numbers.get(ReasoningDelta, -1), {}).get("signature"):
+            del state.numbers[ReasoningDelta]
+        part = state.number_after(ReasoningDelta, TextDelta)
+        if index == 0:
+            self._text_part = -1
+        pieces = thinking_pieces(chunk.get("thinking"))
+        held = state.thinking.setdefault(part, [])
+        for piece in pieces:
+            _add_piece(held, piece)
+        frame = state.frames.setdefault(part, {})
+        frame.update({key: value for key, value in chunk.items() if key != "thinking" and value is not None})
+        if text := thinking_text(pieces):
+            events.append(ReasoningDelta(text, part, index))
+        if signature := string(chunk.get("signature")):
+            events.append(ReasoningProof(part, signature=signature, choice=index))
 
     # ---- calls --------------------------------------------------------------------------------
 
     def _call(self, raw: dict[str, Any], state: _Choice, index: int, events: list[Event]) -> None:
-        custom = "custom" in raw
-        inner = raw.get("custom" if custom else "function")
+        kind: Literal["function", "custom"] = "custom" if "custom" in raw else "function"
+        inner = raw.get(kind)
         inner = inner if isinstance(inner, dict) else {}
-        name, new_id = string(inner.get("name")), string(raw.get("id")) or None
-        call = self._call_at(raw.get("index"), new_id, name, state)
-        call.id = call.id or new_id
-        for key in raw.keys() - {"index", "id", "type", "function", "custom"}:
-            call.extra[key] = raw[key]
-        text = arguments_text(inner.get("input" if custom else "arguments"))
+        name, told = string(inner.get("name")) or None, string(raw.get("id")) or None
+        call = _call_at(raw.get("index"), told, name, state)
+        call.told = call.told or told
+        for key, value in call_extra(raw, kind).items():
+            _remember(call.extra, key, value)
+        text = arguments_text(inner.get("input" if kind == "custom" else "arguments"))
         if not call.started and name:
-            call.started = True
-            wanted = call.id or f"call_{len(state.calls) - 1}"
-            call.id, number = wanted, 2
-            while call.id in state.ids:
-                call.id, number = f"{wanted}_{number}", number + 1
-            state.ids.add(call.id)
-            extra = {NAME: call.extra} if call.extra else {}
-            events.append(ToolCallStarted(call.part, call.id, name, "custom" if custom else "function", extra, index))
+            call.started, call.name = True, name
+            new_id = state.ids.take(call.told or f"call_{call.place}")
+            extra = {NAME: dict(call.extra)} if call.extra else {}
+            events.append(ToolCallStarted(call.part, new_id, name, kind, extra, index))
             text = "".join(call.pieces) + text
-        if call.started:
-            if text:
-                events.append(ToolCallDelta(call.part, text, index))
-        else:
+        if not call.started:
             call.pieces.append(text)
-
-    def _call_at(self, place: Any, new_id: str | None, name: str | None, state: _Choice) -> _Call:
-        """The call this piece belongs to. Pieces find each other by index; without one, an entry that
-        has an id or a name is a call of its own; so is one that brings a new id and name to an old
-        index, as servers do that number every parallel call 0."""
-        key = place if type(place) is int else state.last if not (new_id or name) else None
-        call = state.calls.get(key) if key is not None else None
-        if call is not None and call.started and new_id and name and new_id != call.id:
-            key, call = None, None
-        if call is None:
-            key = ("call", len(state.calls)) if key is None else key
-            call = state.calls[key] = _Call(state.take())
-        state.last = key
-        return call
+        elif text:
+            events.append(ToolCallDelta(call.part, text, index))
 
     # ---- the end ------------------------------------------------------------------------------
 
@@ -388,43 +414,135 @@ class ChatReader:
         first = self._choices.get(0)
         open_choices = [state for state in self._choices.values() if state.raw_reason is None]
         if first is None or first.raw_reason is None or (open_choices and not told):
-            self._finish_parts(events)
             self._fail(StreamInterruptedError("the stream ended without a finish reason", sent="yes"), events)
             return
-        if any(not call.started for state in self._choices.values() for call in state.calls.values()):
+        # An entry that says nothing at all is no call; one with an id or arguments lacks its name.
+        calls = [call for state in self._choices.values() for call in state.calls if not call.started]
+        if any(call.told or "".join(call.pieces) for call in calls):
             self._fail(BadResponseError("the stream calls a tool without naming it", sent="yes"), events)
             return
-        self._finish_parts(events)
+        self._finish_parts(events, whole=True)
         for index, state in sorted(self._choices.items()):
-            reason = finish_reason(state.raw_reason, bool(state.calls), state.has_refusal) or "unknown"
             if index:
-                events.append(ChoiceEnded(index, reason, state.raw_reason))
-        events.append(Ended(finish_reason(first.raw_reason, bool(first.calls), first.has_refusal) or "unknown", first.raw_reason))
+                events.append(ChoiceEnded(index, _reason(state), state.raw_reason))
+        events.append(Ended(_reason(first), first.raw_reason))
         self.done = True
 
-    def _finish_parts(self, events: list[Event]) -> None:
+    def _finish_parts(self, events: list[Event], whole: bool) -> None:
+        """What is known of the parts only now. Calls are told to be whole only where they are."""
         for index, state in sorted(self._choices.items()):
-            for call in state.calls.values():
+            for call in state.calls if whole else ():
                 if call.started:
                     events.append(ToolCallEnded(call.part, index))
-            if (number := state.numbers.get(ReasoningDelta)) is not None:
-                keys: dict[str, Any] = {"reasoning_details": state.details} if state.details else {}
-                if state.frames:
-                    keys["chunk"] = state.frames
-                extra = {NAME: keys} if keys else {}
-                events.append(ReasoningProof(number, origin=self._at.origin, extra=extra, choice=index))
+            self._finish_reasoning(state, index, events)
+            if state.sound and (sound := audio_part(_joined(state.sound), self._at)) is not None:
+                events.append(PartAdded(state.number(PartAdded), sound, index))
+            if state.beside:
+                self._extra[beside_key(index)] = state.beside
         if self._citations and (first := self._choices.get(0)) is not None:
             for citation in citations_of(self._citations):
                 events.append(CitationAdded(first.number(TextDelta), citation))
         if self._extra:
             events.append(ExtraAdded({NAME: self._extra}))
 
+    def _finish_reasoning(self, state: _Choice, index: int, events: list[Event]) -> None:
+        last = state.numbers.get(ReasoningDelta)
+        for part in sorted({*state.frames, *([] if last is None else [last])}):
+            keys: dict[str, Any] = {}
+            if state.details and part == last:
+                keys["reasoning_details"] = [_joined(detail) for detail in state.details]
+            if part in state.frames:
+                pieces = [_joined(piece) if isinstance(piece, dict) else piece for piece in state.thinking[part]]
+                other = pieces != [{"type": "text", "text": thinking_text(pieces)}]
+                keys["chunk"] = {**state.frames[part], **({"thinking": pieces} if other else {})}
+            extra = {NAME: keys} if keys else {}
+            events.append(ReasoningProof(part, origin=self._at.origin, extra=extra, choice=index))
+
     def _fail(self, error: PolyvoxError, events: list[Event]) -> None:
+        self._finish_parts(events, whole=False)
         first = self._choices.get(0)
         error.sent = "yes"
         interrupted = error.kind == "stream_interrupted"
         events.append(Failed(error, "incomplete" if interrupted else "error", first.raw_reason if first else None))
         self.done = True
+
+
+def _call_at(place: Any, told: str | None, name: str | None, state: _Choice) -> _Call:
+    """The call this piece belongs to. Pieces find each other by index; without one, an entry that
+    has an id or a name is a call of its own. So is one that brings another id with a name, or
+    without ids another name, to an old index: some servers number every parallel call 0."""
+    if type(place) is int:
+        call = state.places.get(place)
+    else:
+        call = None if told or name else state.last
+    if call is not None and call.started and name:
+        other = told != call.told if told and call.told else name != call.name
+        call = None if other else call
+    if call is None:
+        call = _Call(state.take(), len(state.calls))
+        state.calls.append(call)
+    if type(place) is int:
+        state.places[place] = call
+    state.last = call
+    return call
+
+
+def _reason(state: _Choice) -> FinishReason:
+    has_calls = any(call.started for call in state.calls)
+    return finish_reason(state.raw_reason, has_calls, state.has_refusal) or "unknown"
+
+
+def _remember(into: dict[str, Any], key: str, value: Any) -> None:
+    """Keep what came under a key: a later value counts, but null is none, and objects join."""
+    old = into.get(key)
+    if isinstance(old, dict) and isinstance(value, dict):
+        into[key] = {**old, **value}
+    elif value is not None or key not in into:
+        into[key] = value
+
+
+class _Pieces(list[str]):
+    """Text that grows under a key; joined once, at the end."""
+
+
+def _grow(into: dict[str, Any], key: str, more: str) -> None:
+    old = into.get(key)
+    if type(old) is _Pieces:
+        old.append(more)
+    else:
+        into[key] = _Pieces([old, more]) if isinstance(old, str) else more
+
+
+def _joined(source: dict[str, Any]) -> dict[str, Any]:
+    return {key: "".join(value) if type(value) is _Pieces else value for key, value in source.items()}
+
+
+def _add_piece(pieces: list[Any], new: Any) -> None:
+    """Put a piece of thinking behind the others, joining words to words."""
+    if pieces and _is_words(pieces[-1]) and _is_words(new):
+        _grow(pieces[-1], "text", new["text"])
+    else:
+        pieces.append(dict(new) if isinstance(new, dict) else new)
+
+
+def _is_words(piece: Any) -> bool:
+    return isinstance(piece, dict) and piece.keys() == {"type", "text"} and isinstance(piece["text"], str | _Pieces)
+
+
+def _merge_sound(into: dict[str, Any], new: dict[str, Any]) -> None:
+    """Join a piece of spoken output to what has come: data and transcript grow, the rest is told once."""
+    for key, value in new.items():
+        if key == "transcript" and isinstance(value, str):
+            _grow(into, key, value)
+        elif key == "data" and isinstance(value, str):
+            into.setdefault(key, []).append(value)
+        elif value is not None:
+            into[key] = value
+
+
+def _first_byte(data: bytes) -> bytes:
+    """The first byte that is neither part of a byte order mark nor space; b"" while there is none."""
+    return b"" if data in (b"\xef", b"\xef\xbb") else data.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
 
 
 def _is_json(data: bytes) -> bool:
@@ -436,12 +554,15 @@ def _is_json(data: bytes) -> bool:
 
 
 def _merge_detail(details: list[dict[str, Any]], new: dict[str, Any]) -> None:
-    """Join a streamed reasoning detail to the one it continues: same type, same index."""
+    """Join a streamed reasoning detail to the one it continues: words of the same type, index and id.
+    Encrypted ones come whole; joining two would spoil both."""
     last = details[-1] if details else None
-    if last is None or last.get("type") != new.get("type") or last.get("index") != new.get("index"):
+    differs = last is None or any(last.get(key) != new.get(key) for key in ("type", "index"))
+    if last is None or differs or "data" in new or (new.get("id") and last.get("id") not in (None, new["id"])):
         details.append(dict(new))
         return
     for key, value in new.items():
-        old = last.get(key)
-        grows = key in ("text", "summary", "data") and isinstance(old, str) and isinstance(value, str)
-        last[key] = old + value if grows else value if value is not None else old
+        if key in ("text", "summary") and isinstance(value, str):
+            _grow(last, key, value)
+        elif value is not None:
+            last[key] = value
