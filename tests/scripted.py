@@ -33,6 +33,7 @@ class Answer:
         found = b""
         while piece := await self.chunk():
             found += piece
+        self.closed = True
         return found
 
     async def close(self):

@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from msgspec import Struct
+from msgspec.structs import force_setattr as fill
 from msgspec.structs import replace
 
-from polyvox.dialects import ClientSide, Endpoint, Reply
+from polyvox.dialects import ClientSide, Endpoint, Reader, Reply
 from polyvox.dialects.collect import Collector
+from polyvox.dialects.errors_on_wire import request_id
 from polyvox.errors import BadResponseError, CallTimeoutError, LossError, PolyvoxError, StreamInterruptedError
 from polyvox.keys import redact
 from polyvox.routing import RetryRule
@@ -41,7 +44,10 @@ _UNSEEN = (Started, UsageReported, ExtraAdded)
 
 
 class Deployment:
-    """A model at a provider, ready to be asked. Its headers hold credentials, so it shows its name only."""
+    """A model at a provider, ready to be asked. Its headers hold credentials, so it shows its name only.
+
+    timeout is the seconds a whole call may take when the caller names no other.
+    """
 
     __slots__ = ("dialect", "endpoint", "headers", "model", "name", "provider", "timeout", "timeouts", "transport")
 
@@ -98,7 +104,7 @@ class Hooks(Protocol):
 
 
 class CallOptions(Struct, frozen=True):
-    """How to make one call, beside what to ask: seconds in all, extra headers, extra body keys, strict."""
+    """How to make one call, beside what to ask: seconds in all, extra headers, strict."""
 
     timeout: float | None = None
     headers: Mapping[str, str] = {}
@@ -121,32 +127,28 @@ class Engine:
         self.hooks = tuple(hooks)
         self.sleep = sleep
         self.chance = chance
+        self._deadlines: dict[int, Deadlines] = {}
 
     async def call(self, request: Request, deployment: Deployment, options: CallOptions) -> Response:
         """Ask and give the whole answer; raises what went wrong, with every attempt in it."""
         if request.stream or deployment.dialect.must_stream(request, deployment.endpoint):
             return await self.stream(request, deployment, options).finish()
         call = Call(self, request, deployment, options)
+        call.begin()
         try:
-            if options.timeout is None:
-                return await self._tries(call)
-            async with asyncio.timeout_at(call.deadline):
-                return await self._tries(call)
-        except TimeoutError as error:
-            raise call.out_of_time() from error
-        except asyncio.CancelledError:
+            while True:
+                call.begin_attempt()
+                try:
+                    return await call.attempt()
+                except PolyvoxError as error:
+                    await call.failed(error)
+        except asyncio.CancelledError as error:
+            if call.expired_alone():
+                raise call.out_of_time() from error
             call.note("cancelled")
             raise
-
-    async def _tries(self, call: Call) -> Response:
-        while True:
-            call.begin_attempt()
-            try:
-                response = await call.attempt()
-            except PolyvoxError as error:
-                await call.failed(error)
-            else:
-                return call.succeeded(response)
+        finally:
+            call.end()
 
     def stream(self, request: Request, deployment: Deployment, options: CallOptions) -> StreamRun:
         """Ask for a stream; nothing is sent before its first `batch`."""
@@ -154,22 +156,70 @@ class Engine:
             request = replace(request, stream=True)
         return StreamRun(Call(self, request, deployment, options))
 
+    def deadlines(self, loop: asyncio.AbstractEventLoop) -> Deadlines:
+        """The deadlines of the calls in one event loop."""
+        found = self._deadlines.get(id(loop))
+        if found is None or found.loop is not loop:
+            for key, other in list(self._deadlines.items()):
+                if other.loop.is_closed():
+                    self._deadlines.pop(key, None)
+            found = self._deadlines[id(loop)] = Deadlines(loop)
+        return found
+
+
+class Deadlines:
+    """Ends the calls of one event loop that run out of time. One timer serves them all, because a timer
+    each costs more than the rest of the engine; calls of equal length end in the order they began."""
+
+    __slots__ = ("_armed", "_by_length", "_handle", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._by_length: dict[float, dict[Call, None]] = {}
+        self._handle: asyncio.TimerHandle | None = None
+        self._armed = math.inf
+
+    def add(self, call: Call, length: float) -> None:
+        """Watch a call whose deadline is `length` seconds from now."""
+        waiting = self._by_length.get(length)
+        if waiting is None:
+            waiting = self._by_length[length] = {}
+        waiting[call] = None
+        if call.deadline < self._armed:
+            self._arm(call.deadline)
+
+    def drop(self, call: Call, length: float) -> None:
+        """The call is over."""
+        waiting = self._by_length.get(length)
+        if waiting is not None and waiting.pop(call, self) is None and not waiting and len(self._by_length) > 1:
+            del self._by_length[length]
+
+    def _arm(self, when: float) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+        self._armed = when
+        self._handle = self.loop.call_at(when, self._fire)
+
+    def _fire(self) -> None:
+        self._handle, self._armed = None, math.inf
+        now, nearest = self.loop.time(), math.inf
+        for length, waiting in list(self._by_length.items()):
+            for call in list(waiting):
+                if call.deadline > now + 0.002:  # clocks of event loops are coarse to about 1 ms
+                    nearest = min(nearest, call.deadline)
+                    break
+                self.drop(call, length)
+                call.expire()
+        if nearest < math.inf:
+            self._arm(nearest)
+
 
 class Call:
     """The state of one call: its attempts so far, its deadline, its hooks."""
 
     __slots__ = (
-        "attempts",
-        "deadline",
-        "deployment",
-        "engine",
-        "loop",
-        "losses",
-        "options",
-        "outgoing",
-        "request",
-        "started",
-        "waited",
+        "_cancels", "_deadlines", "_expired", "_outgoing", "_started", "_task", "_waited",
+        "attempts", "deadline", "deployment", "engine", "losses", "loop", "options", "request",
     )  # fmt: skip
 
     def __init__(self, engine: Engine, request: Request, deployment: Deployment, options: CallOptions) -> None:
@@ -178,27 +228,72 @@ class Call:
         self.deployment = deployment
         self.options = options
         self.loop = asyncio.get_running_loop()
-        self.deadline = None if options.timeout is None else self.loop.time() + options.timeout
-        self.attempts: list[Attempt] = []
+        self.deadline = math.inf
+        self.attempts: tuple[Attempt, ...] = ()
         self.losses: tuple[Loss, ...] = ()
-        self.outgoing: Outgoing | None = None
-        self.started = 0.0
-        self.waited = 0.0
-        if engine.hooks:
-            self.tell("on_call", CallInfo(request, deployment.name))
+        self._deadlines: Deadlines | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._cancels = 0
+        self._expired = False
+        self._outgoing: Outgoing | None = None
+        self._started = 0.0
+        self._waited = 0.0
+
+    # ---- its time -----------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """From here on the deadline runs, and cancels the task that waits for the call."""
+        self.wait()
+        timeout = self.options.timeout
+        if timeout is not None:
+            self.deadline = self.loop.time() + timeout
+            self._deadlines = self.engine.deadlines(self.loop)
+            self._deadlines.add(self, timeout)
+        if self.engine.hooks:
+            self.tell("on_call", CallInfo(self.request, self.deployment.name))
+
+    def wait(self) -> None:
+        """The running task is the one that waits for the call now."""
+        self._task = asyncio.current_task()
+        self._cancels = self._task.cancelling() if self._task is not None else 0
+
+    def rest(self) -> None:
+        """Nobody waits: a deadline that comes now is told at the next wait."""
+        self._task = None
+
+    def end(self) -> None:
+        """The call is over."""
+        if self._deadlines is not None and self.options.timeout is not None:
+            self._deadlines.drop(self, self.options.timeout)
+        self._task = None
+
+    def expire(self) -> None:
+        """The deadline has come."""
+        self._expired = True
+        if self._task is not None:
+            self._task.cancel()
+
+    @property
+    def expired(self) -> bool:
+        """Whether the deadline has come."""
+        return self._expired
+
+    def expired_alone(self) -> bool:
+        """Whether a cancellation was the deadline's and nobody else's; takes it back."""
+        return self._expired and self._task is not None and self._task.uncancel() <= self._cancels
 
     # ---- one attempt --------------------------------------------------------------------------
 
     def encoded(self) -> Outgoing:
         """The request as bytes, made once a call; raises LossError under strict."""
-        if self.outgoing is None:
+        if self._outgoing is None:
             deployment = self.deployment
             wire, self.losses = deployment.dialect.encode_request(self.request, deployment.endpoint)
             if self.losses and self.options.strict:
                 self._refuse_losses()
             headers = {**wire.headers, **deployment.headers, **self.options.headers}
-            self.outgoing = Outgoing(wire.method, deployment.endpoint.base_url + wire.path, headers, wire.body)
-        return self.outgoing
+            self._outgoing = Outgoing(wire.method, deployment.endpoint.base_url + wire.path, headers, wire.body)
+        return self._outgoing
 
     def _refuse_losses(self) -> None:
         lost = [loss for loss in self.losses if loss.severity == "loss"]
@@ -212,45 +307,51 @@ class Call:
 
     def begin_attempt(self) -> None:
         """Note the time, tell the hooks."""
-        self.started = self.loop.time()
+        self._started = self.loop.time()
         if self.engine.hooks:
             self.tell("on_attempt", CallInfo(self.request, self.deployment.name, len(self.attempts) + 1))
 
     async def attempt(self) -> Response:
         """One try at a whole answer."""
         deployment = self.deployment
-        exchange = await self.send()
+        exchange = await deployment.transport.send(self.encoded(), deployment.timeouts)
+        if not 200 <= exchange.status < 300:
+            raise await self._refused(exchange)
         try:
             body = await exchange.read(MAX_BODY)
-        finally:
+        except BaseException:
             await exchange.close()
-        response = deployment.dialect.decode_response(
-            Reply(exchange.status, exchange.headers, body), deployment.endpoint
-        )
+            raise
+        headers = exchange.headers
+        response = deployment.dialect.decode_response(Reply(exchange.status, headers, body), deployment.endpoint)
         if response.finish_reason == "error":
-            raise self._gave_up(response)
-        return response
+            raise self.gave_up(response)
+        return self.succeeded(response, request_id(headers))
 
     async def send(self) -> Exchange:
         """Send the request; give the exchange once its head says that an answer follows."""
-        deployment = self.deployment
-        exchange = await deployment.transport.send(self.encoded(), deployment.timeouts)
+        exchange = await self.deployment.transport.send(self.encoded(), self.deployment.timeouts)
         if 200 <= exchange.status < 300:
             return exchange
+        raise await self._refused(exchange)
+
+    async def _refused(self, exchange: Exchange) -> PolyvoxError:
+        """What a head without an answer means."""
         try:
             body = await exchange.read(MAX_ERROR_BODY)
         finally:
             await exchange.close()
         if exchange.status < 400:
-            raise BadResponseError(
+            return BadResponseError(
                 f"the server answered with a redirect (HTTP {exchange.status}), which an API call does not follow",
                 status=exchange.status,
                 hint="check base_url: its scheme, host and path",
                 sent="yes",
             )
-        raise deployment.dialect.decode_error(Reply(exchange.status, exchange.headers, body), deployment.endpoint)
+        reply = Reply(exchange.status, exchange.headers, body)
+        return self.deployment.dialect.decode_error(reply, self.deployment.endpoint)
 
-    def _gave_up(self, response: Response) -> PolyvoxError:
+    def gave_up(self, response: Response) -> PolyvoxError:
         """The model itself reports that it failed: an error with the partial answer, not an answer."""
         reason = response.raw_finish_reason or "error"
         return StreamInterruptedError(
@@ -259,33 +360,33 @@ class Call:
 
     # ---- outcomes -----------------------------------------------------------------------------
 
-    def note(self, outcome: str, error: PolyvoxError | None = None, request_id: str | None = None) -> None:
-        """Put the attempt that just ended on the list."""
-        self.attempts.append(
-            Attempt(
-                self.deployment.name,
-                round(self.loop.time() - self.started, 6),
-                outcome,
-                error.message if error else None,
-                error.status if error else None,
-                error.sent if error else "yes",
-                error.request_id if error else request_id,
-                self.waited,
-            )
+    def note(self, outcome: str, error: PolyvoxError | None = None, answer: str | None = None) -> None:
+        """Put the attempt that just ended on the list; answer is the provider's id of the request."""
+        attempt = Attempt(
+            self.deployment.name,
+            self.loop.time() - self._started,
+            outcome,
+            error.message if error else None,
+            error.status if error else None,
+            error.sent if error else "yes",
+            error.request_id if error else answer,
+            self._waited,
         )
+        self.attempts = (*self.attempts, attempt)
 
-    def succeeded(self, response: Response) -> Response:
+    def succeeded(self, response: Response, answer: str | None) -> Response:
         """The response with all that the call knows beside it."""
-        self.note("ok")
-        cost = response.usage.cost
-        response = replace(
-            response,
-            provider=self.deployment.provider,
-            deployment=self.deployment.name,
-            attempts=tuple(self.attempts),
-            losses=self.losses,
-            cost=response.cost if cost is None else Cost(cost, source="provider"),
-        )
+        self.note("ok", None, answer)
+        # The response was made a moment ago for this call alone: filling it in costs less than a copy.
+        fill(response, "provider", self.deployment.provider)
+        fill(response, "deployment", self.deployment.name)
+        fill(response, "attempts", self.attempts)
+        if answer is not None:
+            fill(response, "request_id", answer)
+        if self.losses:
+            fill(response, "losses", self.losses)
+        if response.usage.cost is not None:
+            fill(response, "cost", Cost(response.usage.cost, source="provider"))
         if self.engine.hooks:
             self.tell("on_done", CallInfo(self.request, self.deployment.name, len(self.attempts), response))
         return response
@@ -294,11 +395,11 @@ class Call:
         """Wait for the next try, or raise the error when there must be none."""
         self.annotate(error)
         self.note(error.kind, error)
-        left = None if self.deadline is None else self.deadline - self.loop.time()
+        left = None if self.options.timeout is None else self.deadline - self.loop.time()
         delay = self.engine.rule.wait(error, len(self.attempts), self.engine.chance(), left)
         if delay is None:
             raise self.final(error)
-        self.waited = round(delay, 6)
+        self._waited = delay
         log.info("%s: %s; next try in %.2f s", self.deployment.name, error.kind, delay)
         await self.engine.sleep(delay)
 
@@ -311,7 +412,7 @@ class Call:
 
     def final(self, error: PolyvoxError) -> PolyvoxError:
         """The error as the caller gets it: with every attempt, and the hooks told."""
-        error.attempts = tuple(self.attempts)
+        error.attempts = self.attempts
         if self.engine.hooks:
             self.tell("on_done", CallInfo(self.request, self.deployment.name, len(self.attempts), error=error))
         return error
@@ -321,7 +422,7 @@ class Call:
         error = CallTimeoutError(
             f"no answer within {self.options.timeout:g} s in all",
             hint="give it longer with timeout=SECONDS, or stream",
-            sent="unknown" if self.outgoing else "no",
+            sent="unknown" if self._outgoing else "no",
         )
         self.annotate(error)
         self.note("timeout", error)
@@ -335,7 +436,7 @@ class Call:
                 continue
             try:
                 listen(what)
-            except Exception:  # a user's hook may raise anything
+            except Exception:  # noqa: BLE001 - a user's hook may raise anything
                 log.warning("hook %s.%s failed", type(hook).__name__, moment, exc_info=True)
 
 
@@ -345,20 +446,17 @@ class StreamRun:
     Until an event shows the caller something, a failed attempt may be repeated; after that never.
     """
 
-    __slots__ = ("_call", "_collector", "_error", "_exchange", "_expired", "_held", "_reader", "_seen", "_task",
-                 "_timer", "response")  # fmt: skip
+    __slots__ = ("_begun", "_call", "_collector", "_error", "_exchange", "_held", "_reader", "_seen", "response")
 
     def __init__(self, call: Call) -> None:
         self._call = call
         self._exchange: Exchange | None = None
-        self._reader: Any = None
+        self._reader: Reader | None = None
         self._collector = Collector()
         self._held: list[Event] = []
+        self._begun = False
         self._seen = False
         self._error: PolyvoxError | None = None
-        self._expired = False
-        self._task: asyncio.Task[Any] | None = None
-        self._timer: asyncio.TimerHandle | None = None
         self.response: Response | None = None
 
     async def batch(self) -> list[Event]:
@@ -367,20 +465,26 @@ class StreamRun:
             raise self._error
         if self.response is not None:
             return []
-        if self._timer is None and self._call.deadline is not None:
-            self._timer = self._call.loop.call_at(self._call.deadline, self._expire)
-        self._task = asyncio.current_task()
+        call = self._call
+        if self._begun:
+            call.wait()
+        else:
+            self._begun = True
+            call.begin()
+        if call.expired:
+            await self._cut()
+            raise self._fail(call.out_of_time())
         try:
             return await self._next()
         except asyncio.CancelledError:
             await self._cut()
-            if self._expired and self._task is not None and self._task.uncancel() == 0:
-                raise self._fail(self._call.out_of_time()) from None
-            self._call.note("cancelled")
-            self._error = StreamInterruptedError("the stream was cancelled", partial=self._partial())
+            if call.expired_alone():
+                raise self._fail(call.out_of_time()) from None
+            call.note("cancelled")
+            self._fail(StreamInterruptedError("the stream was cancelled", sent="yes"))
             raise
         finally:
-            self._task = None
+            call.rest()
 
     async def _next(self) -> list[Event]:
         while True:
@@ -409,44 +513,42 @@ class StreamRun:
     async def _read(self) -> list[Event]:
         """One read from the wire: the events to show now. Raises the error a Failed event carries,
         but only after the events before it were shown."""
-        assert self._exchange is not None
+        assert self._exchange is not None and self._reader is not None
         data = await self._exchange.chunk()
-        events: list[Event] = self._reader.feed(data) if data else self._reader.close()
+        events = self._reader.feed(data) if data else self._reader.close()
         if not events:
             return events
         add = self._collector.add
         for event in events:
             add(event)
-        last = type(events[-1])
-        if last is Failed:
-            self._call.annotate(events[-1].error)  # type: ignore[attr-defined]
+        last = events[-1]
+        if type(last) is Failed:
+            self._call.annotate(last.error)
         if self._call.engine.hooks:
             for event in events:
                 self._call.tell("on_event", event)
-        if last is Failed:
-            return await self._broken(events)
-        if last is Ended:
+        if type(last) is Failed:
+            return await self._broken(events, last.error)
+        if type(last) is Ended:
             await self._done()
         if self._seen:
             return events
         self._held += events
-        if last is not Ended and all(isinstance(event, _UNSEEN) for event in events):
+        if type(last) is not Ended and all(isinstance(event, _UNSEEN) for event in events):
             return []
         shown, self._held = self._held, []
         self._seen = True
         return shown
 
-    async def _broken(self, events: list[Event]) -> list[Event]:
-        failed = events[-1]
-        assert isinstance(failed, Failed)
+    async def _broken(self, events: list[Event], error: PolyvoxError) -> list[Event]:
         shown = self._held + events[:-1]
         await self._cut()
         if not self._seen and all(isinstance(event, _UNSEEN) for event in shown):
-            raise failed.error
+            raise error
         self._held = []
         self._seen = True
-        self._call.note(failed.error.kind, failed.error)
-        self._fail(self._call.final(failed.error))
+        self._call.note(error.kind, error)
+        self._fail(self._call.final(error))
         return shown
 
     async def _failed(self, error: PolyvoxError) -> None:
@@ -461,20 +563,22 @@ class StreamRun:
 
     async def _done(self) -> None:
         exchange, self._exchange = self._exchange, None
+        answer = None
         if exchange is not None:
+            answer = request_id(exchange.headers)
             await exchange.close()
-        self._stop_timer()
+        self._call.end()
         response = self._collector.response()
         if response.finish_reason == "error":
-            error = self._call._gave_up(response)
+            error = self._call.gave_up(response)
             self._call.annotate(error)
             self._call.note(error.kind, error)
             self._fail(self._call.final(error))
         else:
-            self.response = self._call.succeeded(response)
+            self.response = self._call.succeeded(response, answer)
 
     def _fail(self, error: PolyvoxError) -> PolyvoxError:
-        self._stop_timer()
+        self._call.end()
         error.partial = error.partial or self._partial()
         self._error = error
         return error
@@ -488,15 +592,6 @@ class StreamRun:
             complete=False,
         )
 
-    def _expire(self) -> None:
-        self._expired = True
-        if self._task is not None:
-            self._task.cancel()
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
     async def _cut(self) -> None:
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
@@ -504,18 +599,16 @@ class StreamRun:
 
     async def close(self) -> None:
         """Let go of the connection; a stream that has not ended is cut."""
-        self._stop_timer()
+        self._call.end()
         await self._cut()
         if self.response is None and self._error is None:
-            self._call.note("cancelled")
+            if self._begun:
+                self._call.note("cancelled")
             self._error = StreamInterruptedError("the stream was closed before its end", partial=self._partial())
 
     async def finish(self) -> Response:
         """Read to the end and give the whole answer."""
         try:
-            while await self.batch():
-                pass
-            # A batch that holds the end is not empty; the answer is there, or the next batch raises.
             while self.response is None:
                 await self.batch()
         finally:

@@ -23,8 +23,11 @@ FinishReason: TypeAlias = Literal[
 ]  # fmt: skip
 
 
-class Value(Struct, frozen=True, omit_defaults=True):
-    """Base of all values: frozen, compared by content, printed as JSON by msgspec."""
+class Value(Struct, frozen=True, omit_defaults=True, gc=False):
+    """Base of all values: frozen, compared by content, printed as JSON by msgspec.
+
+    Untracked by the garbage collector: a frozen value can only hold what was there before it.
+    """
 
 
 # ---- parts of a message -----------------------------------------------------------------------

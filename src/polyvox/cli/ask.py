@@ -40,6 +40,7 @@ def ask_command(words: tuple[str, ...], as_json: bool, jsonl: bool, no_stream: b
         )
     if said["quiet"]:
         output.be_quiet()
+    output.ready()
     question = _question(words, said)
     settings = start.settings()
     choice = start.choose(said["model"], question.key, settings)
@@ -223,7 +224,7 @@ def _remark(response: Response, json_wanted: bool) -> None:
     if ending:
         output.warn(ending)
     if not json_wanted and response.choices:
-        output.note(f"{len(response.choices)} further answers came; --json shows them")
+        output.note(f"further answers came: {len(response.choices)}; --json shows them")
 
 
 def usage_line(response: Response, seconds: float) -> str:

@@ -245,19 +245,16 @@ def _read_talk(raw: bytes, path: str) -> tuple[str | None, str | None, tuple[Any
 
     from polyvox.types import Message
 
-    class Saved(msgspec.Struct, rename={"version": "polyvox"}):
-        version: int
-        messages: tuple[Message, ...]
-        model: str | None = None
-        system: str | None = None
-
     try:
-        saved = msgspec.json.decode(raw, type=Saved)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        saved = msgspec.json.decode(raw, type=dict[str, Any])
+        version = saved.get("polyvox")
+        if version == _FORMAT:
+            messages = msgspec.convert(saved["messages"], tuple[Message, ...])
+            model, system = (msgspec.convert(saved.get(name), str | None) for name in ("model", "system"))
+            return model, system, messages
+    except (msgspec.MsgspecError, KeyError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not a saved conversation: {error}", hint="load what /save has written") from None
-    if saved.version != _FORMAT:
-        raise InputError(f"{path} was saved by another version of polyvox (format {saved.version})")
-    return saved.model, saved.system, saved.messages
+    raise InputError(f"{path} is not a conversation this version can load (format {version!r})")
 
 
 _COMMANDS: dict[str, tuple[Any, str]] = {

@@ -17,7 +17,7 @@ from polyvox.errors import InputError
 def config_command() -> None:
     """Read and change settings, and see where each comes from.
 
-    A setting is named with dots: timeout, aliases.fast, providers.openai.base_url.
+    A setting is named with dots: timeout, aliases.fast, providers.NAME.base_url.
     """
 
 

@@ -82,10 +82,21 @@ def begin(words: Sequence[str]) -> None:
     _debug = "--debug" in said
     _json_errors = not said.isdisjoint(("--json", "--jsonl"))
     _quiet = False
+    _keep_standard_descriptors()
     for stream in (sys.stdout, sys.stderr):
         # Half an emoji in an answer, or an old terminal's encoding, must not end the program.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+
+
+def _keep_standard_descriptors() -> None:
+    """Open nothing in place of a standard stream that is closed. Else the next socket would take its number,
+    and get what was meant for the stream; event loops abort the process rather than close such a one."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
 
 
 def be_quiet() -> None:
@@ -168,6 +179,11 @@ def _stdout() -> TextIO:
     if sys.stdout is None:
         raise BrokenPipeError(errno.EPIPE, "standard output is closed")
     return sys.stdout
+
+
+def ready() -> None:
+    """Raise BrokenPipeError when nobody can read the answer, before it is paid for."""
+    _stdout()
 
 
 def line(text: str) -> None:

@@ -110,7 +110,7 @@ def options_of(pairs: Iterable[str]) -> dict[str, Any]:
             )
         if name not in OPTION_NAMES:
             raise _unknown_option(name, OPTION_NAMES)
-        made[name] = _json_or_text(value)
+        made[name] = _value(name, value)
     return made
 
 
@@ -129,12 +129,19 @@ def _unknown_option(name: str, names: Iterable[str]) -> CommandLineError:
     )
 
 
-def _json_or_text(value: str) -> Any:
+def _value(name: str, text: str) -> Any:
+    """What the text after NAME= means: JSON, or the text itself where it is none."""
+    from polyvox.client.inputs import Options
+
     try:
         # NaN and Infinity are Python's idea of JSON, not JSON's; they stay text and are refused as such.
-        return json.loads(value, parse_constant=str)
+        value = json.loads(text, parse_constant=str)
     except (ValueError, RecursionError):
-        return value
+        return text
+    # An option that is text in the first place takes stop=5 and user=42 as they are typed.
+    said = Options.__annotations__[name]
+    is_text = getattr(said, "__forward_arg__", str(said)).startswith("str")
+    return text if is_text and not isinstance(value, (str, list, dict)) else value
 
 
 def key_of(said: str | None) -> Secret | None:

@@ -61,7 +61,7 @@ class SSE:
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
         """The events these bytes complete; raises BadResponseError past a limit."""
-        if not _ends_line(data) and not self._pending.endswith(b"\r"):
+        if b"\n" not in data and b"\r" not in data and not self._pending.endswith(b"\r"):
             self._pending += data
             self._bounds.took(data, len(self._pending) + self._size)
             return []
@@ -75,10 +75,12 @@ class SSE:
             if held:
                 buffer = buffer[:-1]
             lines = buffer.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-            self._pending = bytearray(lines.pop() + (b"\r" if held else b""))
+            rest = lines.pop() + (b"\r" if held else b"")
         else:
             lines = buffer.split(b"\n")
-            self._pending = bytearray(lines.pop())
+            rest = lines.pop()
+        if rest or self._pending:
+            self._pending = bytearray(rest)
         self._bounds.took(data, len(self._pending) + self._size)
         events: list[ServerSentEvent] = []
         for line in lines:
@@ -109,7 +111,7 @@ class SSE:
         elif line == b"data":
             self._data.append(b"")
             self._size += 1
-        elif line.startswith(b"event:"):
+        elif line.startswith(b"event:") or line == b"event":
             self._name = line[6:].strip().decode("utf-8", "replace")
 
     def _dispatch(self) -> ServerSentEvent:
@@ -119,10 +121,6 @@ class SSE:
         self._data = []
         self._size = 0
         return event
-
-
-def _ends_line(data: bytes) -> bool:
-    return b"\n" in data or b"\r" in data
 
 
 class NDJSON:

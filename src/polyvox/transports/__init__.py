@@ -27,14 +27,17 @@ class Timeouts(Struct, frozen=True):
 
 
 class Exchange(Protocol):
-    """An answer whose head has come. Every method may raise CallTimeoutError,
+    """An answer whose head has come; header names are in lower case. Every method may raise CallTimeoutError,
     ConnectionFailedError, StreamInterruptedError or BadResponseError, with `sent` set."""
 
     status: int
-    headers: Mapping[str, str]
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The fields of the head."""
 
     async def read(self, limit: int) -> bytes:
-        """The whole body; BadResponseError beyond `limit` decoded bytes."""
+        """The whole body; BadResponseError beyond `limit` decoded bytes. Gives the connection back."""
 
     async def chunk(self) -> bytes:
         """The next bytes as they arrive; b"" when the body ended well."""

@@ -190,7 +190,7 @@ class HttpExchange:
 
     def __init__(self, reply: ClientResponse, watch: _Watch, pool: _Pool, where: str) -> None:
         self.status: int = reply.status
-        self.headers: Mapping[str, str] = _plain_headers(reply)
+        self._headers: Mapping[str, str] | None = None
         self._reply = reply
         self._content = reply.content
         self._watch = watch
@@ -198,11 +198,19 @@ class HttpExchange:
         self._where = where
         self._open = True
         self._error: PolyvoxError | None = None
-        encoding = self.headers.get("content-encoding")
+        headers = reply.headers
+        encoding = headers.get("content-encoding")
         self._inflate = None if encoding is None else _Inflate.of(encoding)
         # Only the end of the connection ends such a body, so how it ended has to be asked for.
-        until_eof = "content-length" not in self.headers and "transfer-encoding" not in self.headers
+        until_eof = "content-length" not in headers and "transfer-encoding" not in headers
         self._protocol = reply.connection.protocol if until_eof and reply.connection else None
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The head's fields, names in lower case; made when first asked for."""
+        if self._headers is None:
+            self._headers = _plain_headers(self._reply)
+        return self._headers
 
     async def read(self, limit: int) -> bytes:
         """The whole body, decoded; BadResponseError and a closed connection beyond `limit` bytes."""

@@ -11,6 +11,7 @@ import msgspec
 
 from polyvox.dialects import Endpoint, Reply, decode_json, decode_object, guarded, integer, snippet, string
 from polyvox.dialects.errors_on_wire import make_error
+from polyvox.dialects.openai_chat.plain import plain_response
 from polyvox.errors import BadResponseError, PolyvoxError
 from polyvox.types import (
     Audio,
@@ -365,6 +366,9 @@ class Ids:
 
 def decode_response(reply: Reply, at: Endpoint) -> Response:
     """See `ClientSide.decode_response`."""
+    plain = plain_response(reply)
+    if plain is not None:
+        return plain
     body = decode_object(reply.body)
     return guarded(lambda: _response(body, reply, at))
 

@@ -297,10 +297,16 @@ def _finish(message: Message, wire: dict[str, Any], out: _Out, where: str) -> di
 
 def _content(parts: list[tuple[str, Part]], out: _Out) -> Any:
     """Content of a system, developer or user turn: a string where that says it all."""
-    if len(parts) == 1 and type(parts[0][1]) is Text and _bare(parts[0][1]):
-        return parts[0][1].text
-    content = [_part(part, out, where) for where, part in parts]
-    return [wire for wire in content if wire is not None] or ""
+    encoded = [_part(part, out, where) for where, part in parts]
+    content = [chunk for chunk in encoded if chunk is not None]
+    return _words(content) if len(content) < 2 else content
+
+
+def _words(content: list[dict[str, Any]]) -> Any:
+    """Chunks as one string where all are plain text, else as they are."""
+    texts = [chunk["text"] for chunk in content if chunk.keys() == {"type", "text"} and chunk["type"] == "text"]
+    plain = len(texts) == len(content) and all(isinstance(text, str) for text in texts)
+    return "".join(texts) if plain else content
 
 
 def _part(part: Part, out: _Out, where: str) -> dict[str, Any] | None:
@@ -435,19 +441,9 @@ def _assistant(message: Message, parts: list[tuple[str, Part]], out: _Out, where
                 out.lose(f"{spot}.{part.__struct_config__.tag}", "an assistant turn cannot hold it")
     if calls:
         wire["tool_calls"] = calls
-    wire["content"] = _assistant_content(content, may_be_null=bool(calls) or "audio" in wire)
+    # Nothing beside calls or a sound is null; nothing at all is an empty string.
+    wire["content"] = None if not content and (calls or "audio" in wire) else _words(content)
     return _finish(message, wire, out, where)
-
-
-def _assistant_content(content: list[dict[str, Any]], may_be_null: bool) -> Any:
-    """A string where all is plain text, else the list; null where there is nothing and may be nothing."""
-    if not content:
-        return None if may_be_null else ""
-    if all(chunk.keys() == {"type", "text"} and chunk["type"] == "text" for chunk in content):
-        words = [chunk["text"] for chunk in content]
-        if all(isinstance(text, str) for text in words):
-            return "".join(words)
-    return content
 
 
 def _call(part: ToolCall, out: _Out, where: str) -> dict[str, Any]:

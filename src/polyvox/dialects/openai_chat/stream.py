@@ -244,7 +244,8 @@ class ChatReader:
         events += as_events(decode_response(Reply(200, {}, body), self._at))
         self.done = True
 
-    def _frame(self, frame: ServerSentEvent, events: list[Event]) -> None:
+    def _frame(self, frame: ServerSentEvent, events: list[Event]) -> bool:
+        """Take one event of the stream; true when it said that this is the end. Raises where it is bad."""
         data = frame.data
         if self._text_part >= 0 and self._misses < _GIVE_UP_AFTER and frame.name != "error":
             try:
@@ -255,12 +256,12 @@ class ChatReader:
                 self._misses = 0
                 if choice.index == 0 and (text := choice.delta.content):
                     events.append(TextDelta(text, self._text_part))
-                    return
+                    return False
         if data.strip() == b"[DONE]":
             self._end(events, told=True)
-            return
+            return True
         if not data.strip():
-            return
+            return False
         chunk = decode_json(data)
         if not isinstance(chunk, dict):
             raise BadResponseError(f"an event of the stream is not an object: {snippet(data)}")
@@ -269,6 +270,7 @@ class ChatReader:
             self._chunk(chunk, events)
         if failure is not None:
             raise error_of(failure, 0)
+        return False
 
     def _chunk(self, chunk: dict[str, Any], events: list[Event]) -> None:
         if not self._started and (chunk.get("id") or chunk.get("model")):
