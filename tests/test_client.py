@@ -189,6 +189,9 @@ def test_an_empty_file_and_broken_text_are_refused(tmp_path):
         ("x", {"timeout": float("nan")}, "timeout"),
         ("x", {"schema": {}, "response_format": "json"}, "response_format"),
         ("x", {"tools": [{"name": "a", "parameters": {}}, {"name": "a", "parameters": {}}]}, "two tools"),
+        ("x", {"tools": 5}, "tools"),
+        ("x", {"tools": "name"}, "tools"),
+        ("x", {"modalities": 5}, "modalities"),
         ("x", {"tool_choice": 5}, "tool_choice"),
         ("x", {"thinking": 5}, "thinking"),
         ("x", {"stop": [1]}, "stop"),
@@ -279,6 +282,12 @@ def test_a_base_url_that_cannot_work_is_refused_without_being_repeated(url):
     with pytest.raises(PolyvoxError) as caught:
         Client("m", base_url=url, api_key="k" * 12, settings=Settings()).ask("hi")
     assert "pw" not in str(caught.value) and "base_url" in caught.value.message
+
+
+def test_a_key_without_a_model_is_not_given_to_just_anybody(bare):
+    with pytest.raises(InputError) as caught:
+        Client(api_key="sk-whose-key-is-it", settings=bare).ask("hi")
+    assert "whose" in caught.value.message
 
 
 def test_a_base_url_needs_a_model():

@@ -8,7 +8,6 @@ import asyncio
 import atexit
 import concurrent.futures.thread  # noqa: F401 - its fork hooks must be there before a fork waits for ours
 import os
-import sys
 import threading
 from collections.abc import Coroutine
 from contextvars import copy_context
@@ -19,8 +18,9 @@ from polyvox.errors import CallCancelledError, UsageError
 T = TypeVar("T")
 
 CANCEL_SECONDS = 2.0  # how long Ctrl-C waits for a call to clean up, and close() for all of them
-# On Windows a lock is not woken by Ctrl-C, so waiting there looks up now and then; elsewhere it need not.
-_WAIT = 0.1 if sys.platform == "win32" else -1
+# Waiting looks up now and then: on Windows Ctrl-C does not wake a lock, and elsewhere a signal that lands just
+# before the wait begins does not either.
+_WAIT = 0.1
 
 
 class _Call(Generic[T]):
@@ -162,7 +162,11 @@ class Portal:
 def _new_loop() -> asyncio.AbstractEventLoop:
     try:
         import uvloop
-    except ImportError:
+
+        # With one of the standard descriptors closed, uvloop would be given its number and abort the process.
+        for number in range(3):
+            os.fstat(number)
+    except (ImportError, OSError):
         return asyncio.new_event_loop()
     return uvloop.new_event_loop()
 

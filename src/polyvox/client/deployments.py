@@ -111,6 +111,11 @@ class Deployments:
 
     def _usual(self, rows: Catalog, settings: Settings) -> Target:
         """The default model of the first provider that has a key."""
+        if self._api_key is not None:
+            raise InputError(
+                "an api_key without a model or base_url: it is not clear whose key it is",
+                hint='name the model, for example Client("PROVIDER/MODEL", api_key=...)',
+            )
         for row in rows.providers.values():
             if row.needs_key and row.default_model and self._key(row, settings) is not None:
                 return rows.resolve(row.name, settings.aliases)

@@ -370,10 +370,16 @@ def _typed(name: str, value: Any) -> Any:
     return value
 
 
+def _items(name: str, value: Any) -> list[Any]:
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise InputError(f"{name} must be a sequence, not {type(value).__name__}")
+    return list(value)
+
+
 def _read_tools(value: Any) -> tuple[Tool | Opaque, ...]:
     from polyvox import schema
 
-    items = [value] if callable(value) or isinstance(value, Mapping | Tool) else list(value)
+    items = [value] if callable(value) or isinstance(value, Mapping | Tool | Opaque) else _items("tools", value)
     tools = tuple([item if isinstance(item, Opaque) else schema.tool_from(item) for item in items])
     names = [tool.name for tool in tools if isinstance(tool, Tool)]
     for name in names:
@@ -415,7 +421,7 @@ def _read_thinking(value: Any) -> Thinking:
 
 
 def _read_words(value: Any) -> tuple[str, ...]:
-    words = (value,) if isinstance(value, str) else tuple(value)
+    words = (value,) if isinstance(value, str) else tuple(_items("stop and modalities", value))
     if not all(isinstance(word, str) for word in words):
         raise InputError("stop and modalities are words: text or a sequence of text")
     return words
