@@ -217,10 +217,17 @@ class Deadlines:
 class Call:
     """The state of one call: its attempts so far, its deadline, its hooks."""
 
-    __slots__ = (
-        "_cancels", "_deadlines", "_expired", "_outgoing", "_started", "_task", "_waited",
-        "attempts", "deadline", "deployment", "engine", "losses", "loop", "options", "request",
-    )  # fmt: skip
+    # Defaults stand on the class: what a plain call never touches costs it nothing.
+    deadline = math.inf
+    attempts: tuple[Attempt, ...] = ()
+    losses: tuple[Loss, ...] = ()
+    _deadlines: Deadlines | None = None
+    _task: asyncio.Task[Any] | None = None
+    _cancels = 0
+    _expired = False
+    _outgoing: Outgoing | None = None
+    _started = 0.0
+    _waited = 0.0
 
     def __init__(self, engine: Engine, request: Request, deployment: Deployment, options: CallOptions) -> None:
         self.engine = engine
@@ -228,16 +235,6 @@ class Call:
         self.deployment = deployment
         self.options = options
         self.loop = asyncio.get_running_loop()
-        self.deadline = math.inf
-        self.attempts: tuple[Attempt, ...] = ()
-        self.losses: tuple[Loss, ...] = ()
-        self._deadlines: Deadlines | None = None
-        self._task: asyncio.Task[Any] | None = None
-        self._cancels = 0
-        self._expired = False
-        self._outgoing: Outgoing | None = None
-        self._started = 0.0
-        self._waited = 0.0
 
     # ---- its time -----------------------------------------------------------------------------
 
@@ -291,7 +288,9 @@ class Call:
             wire, self.losses = deployment.dialect.encode_request(self.request, deployment.endpoint)
             if self.losses and self.options.strict:
                 self._refuse_losses()
-            headers = {**wire.headers, **deployment.headers, **self.options.headers}
+            headers = {**wire.headers, **deployment.headers}
+            if self.options.headers:
+                headers.update(self.options.headers)
             self._outgoing = Outgoing(wire.method, deployment.endpoint.base_url + wire.path, headers, wire.body)
         return self._outgoing
 
@@ -372,7 +371,7 @@ class Call:
             error.request_id if error else answer,
             self._waited,
         )
-        self.attempts = (*self.attempts, attempt)
+        self.attempts += (attempt,)
 
     def succeeded(self, response: Response, answer: str | None) -> Response:
         """The response with all that the call knows beside it."""
@@ -436,7 +435,7 @@ class Call:
                 continue
             try:
                 listen(what)
-            except Exception:  # noqa: BLE001 - a user's hook may raise anything
+            except Exception:
                 log.warning("hook %s.%s failed", type(hook).__name__, moment, exc_info=True)
 
 
@@ -513,7 +512,8 @@ class StreamRun:
     async def _read(self) -> list[Event]:
         """One read from the wire: the events to show now. Raises the error a Failed event carries,
         but only after the events before it were shown."""
-        assert self._exchange is not None and self._reader is not None
+        assert self._exchange is not None
+        assert self._reader is not None
         data = await self._exchange.chunk()
         events = self._reader.feed(data) if data else self._reader.close()
         if not events:

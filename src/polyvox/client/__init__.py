@@ -208,7 +208,9 @@ class AsyncClient:
         else:
             instructions = system or self._system or settings.system
             messages = as_messages(prompt, instructions, attachments)
-            request = Request(deployment.model, messages, **{**self._deployments.fields, **fields})
+            if usual := self._deployments.fields:
+                fields = {**usual, **fields}
+            request = Request(deployment.model, messages, **fields)
         if self._extra_body or extra_body:
             request = _with_body(request, deployment.dialect.name, {**self._extra_body, **(extra_body or {})})
         if self._retries is None and self._engine.rule.retries != settings.retries:

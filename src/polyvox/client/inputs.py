@@ -88,6 +88,8 @@ OPTION_NAMES = frozenset(Options.__annotations__)
 
 def as_messages(prompt: Any, system: str | None = None, attachments: Iterable[Any] = ()) -> tuple[Message, ...]:
     """The prompt as messages, the system text first, attachments on the last user turn."""
+    if system is None and type(prompt) is str and not attachments and prompt and not prompt.isspace():
+        return (Message("user", (Text(prompt),)),)
     messages = _messages(prompt)
     parts = tuple([attachment(thing) for thing in attachments])
     if parts:

@@ -181,11 +181,11 @@ SHAPE_ERRORS = (TypeError, KeyError, IndexError, AttributeError, ValueError, Rec
 
 def decode_json(body: bytes | str) -> Any:
     """JSON as the RFC has it (no NaN, valid UTF-8); raises BadResponseError with the body's start."""
+    if isinstance(body, bytes) and body.startswith(b"\xef\xbb\xbf"):
+        body = body[3:]
     try:
         return _decode(body)
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
-        if isinstance(body, bytes) and body.startswith(b"\xef\xbb\xbf"):
-            return decode_json(body[3:])
         raise BadResponseError(f"the answer is not valid JSON ({error}): {snippet(body)}") from None
 
 

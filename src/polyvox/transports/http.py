@@ -111,7 +111,7 @@ class HttpTransport:
         target = self._targets.get(outgoing.url) or self._target(outgoing.url)
         body = outgoing.body
         await pool.slots.acquire()
-        watch = _Watch(loop, timeouts)
+        watch = _Watch(pool.clock, timeouts)
         token = _WATCH.set(watch)
         try:
             reply = await pool.session.request(
@@ -348,24 +348,62 @@ class HttpExchange:
 # ---- time -------------------------------------------------------------------------------------
 
 
+class _Clock:
+    """The one timer of an event loop's exchanges: it fires at the nearest of their deadlines, looks at all of
+    them, and goes back to sleep. Deadlines that move on never touch it."""
+
+    __slots__ = ("_armed", "_handle", "_watches", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._watches: dict[_Watch, None] = {}
+        self._handle: asyncio.TimerHandle | None = None
+        self._armed = math.inf
+
+    def expect(self, watch: _Watch, when: float) -> None:
+        """Look at this watch at a time, or earlier."""
+        self._watches[watch] = None
+        if when < self._armed:
+            if self._handle is not None:
+                self._handle.cancel()
+            self._armed = when
+            self._handle = self.loop.call_at(when, self._fire)
+
+    def forget(self, watch: _Watch) -> None:
+        """Its exchange is over."""
+        self._watches.pop(watch, None)
+
+    def stop(self) -> None:
+        """Nothing will come any more."""
+        self._watches.clear()
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _fire(self) -> None:
+        self._handle, self._armed = None, math.inf
+        for watch in list(self._watches):
+            due = watch.look()
+            if due < math.inf:
+                self.expect(watch, due)
+
+
 class _Watch:
-    """The one timer of an exchange. Deadlines move without touching it: it looks at the clock when it
-    fires and goes back to sleep when it came too early. Before the head it cancels the task that waits;
-    after it, it breaks the body.
+    """The deadline of an exchange. Before the head it cancels the task that waits; after it, it breaks
+    the body.
     """
 
-    __slots__ = ("_armed", "_deadline", "_handle", "_task", "cancels", "expired", "limits", "loop", "phase", "reply")
+    __slots__ = ("_clock", "_deadline", "_task", "cancels", "expired", "limits", "phase", "reply")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, limits: Timeouts) -> None:
-        self.loop = loop
+    def __init__(self, clock: _Clock, limits: Timeouts) -> None:
+        self._clock = clock
         self.limits = limits
         self.phase = "connect"
         self.expired = False
         self.reply: ClientResponse | None = None
         self._task: asyncio.Task[Any] | None = asyncio.current_task()
         self.cancels = self._task.cancelling() if self._task else 0
-        self._handle: asyncio.TimerHandle | None = None
-        self._armed = self._deadline = math.inf
+        self._deadline = math.inf
         self._move(limits.connect)
 
     def connected(self) -> None:
@@ -375,10 +413,8 @@ class _Watch:
 
     def wait_for_more(self, reply: ClientResponse) -> None:
         """Somebody waits for the body now."""
-        if self.reply is None:
-            self.phase = "idle"
-            self.reply = reply
-            self._armed = math.inf
+        self.phase = "idle"
+        self.reply = reply
         self._move(self.limits.idle)
 
     def rest(self) -> None:
@@ -389,41 +425,34 @@ class _Watch:
         """No more deadlines."""
         self._deadline = math.inf
         self._task = self.reply = None
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
+        self._clock.forget(self)
 
     def own_cancel(self) -> bool:
-        """Whether a cancellation was this timer's alone; takes it back."""
+        """Whether a cancellation was this deadline's alone; takes it back."""
         return self.expired and self._task is not None and self._task.uncancel() <= self.cancels
 
     def _move(self, seconds: float | None) -> None:
-        self._deadline = math.inf if seconds is None else self.loop.time() + seconds
-        if self._deadline < self._armed:
-            self._arm()
+        now = self._clock.loop.time()
+        self._deadline = math.inf if seconds is None else now + seconds
+        self._clock.expect(self, self._deadline if self.reply is None else min(self._deadline, now + LOOK_SECONDS))
 
-    def _arm(self) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-        self._armed = self._deadline if self.reply is None else min(self._deadline, self.loop.time() + LOOK_SECONDS)
-        self._handle = self.loop.call_at(self._armed, self._fire)
-
-    def _fire(self) -> None:
-        self._handle = None
-        self._armed = math.inf
-        if self._deadline == math.inf:
-            return
+    def look(self) -> float:
+        """Act if the time has come; when to look again, or never."""
+        if self._deadline == math.inf and self.reply is None:
+            return math.inf
+        now = self._clock.loop.time()
         connection = self.reply and self.reply.connection
         if self.reply is not None and connection and connection.transport is None and not self.reply.content.is_eof():
             self.reply.content.set_exception(ConnectionError("it is not framed as HTTP says"))
-        elif self._deadline > self.loop.time() + 0.002:  # clocks of event loops are coarse to about 1 ms
-            self._arm()
+        elif self._deadline > now + 0.002:  # clocks of event loops are coarse to about 1 ms
+            return self._deadline if self.reply is None else min(self._deadline, now + LOOK_SECONDS)
         else:
             self.expired = True
             if self.reply is not None:
                 self.reply.content.set_exception(TimeoutError())
             elif self._task is not None:
                 self._task.cancel()
+        return math.inf
 
     def error(self, where: str) -> CallTimeoutError:
         """What to tell the caller when time ran out."""
@@ -448,6 +477,7 @@ class _Pool:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, size: int, ca_bundle: str | Path | None) -> None:
         self.loop = loop
+        self.clock = _Clock(loop)
         self.slots = asyncio.Semaphore(size)
         self.session = _session(ca_bundle)
         self.keeper = _keep(self.session)
@@ -459,6 +489,7 @@ class _Pool:
 
     async def close(self) -> None:
         """Close the connections, in the loop they belong to."""
+        self.clock.stop()
         await self.keeper.aclose()
         await self.session.close()
 

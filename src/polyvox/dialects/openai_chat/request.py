@@ -36,7 +36,7 @@ from polyvox.types import (
     Video,
 )
 
-_HEADERS = {"content-type": "application/json", "accept": "application/json"}
+_HEADERS = {"content-type": "application/json"}
 _STREAM_HEADERS = {"content-type": "application/json", "accept": "text/event-stream"}
 
 # Neutral field -> wire field, where the value goes over as it is.
@@ -93,6 +93,25 @@ def encode_request(request: Request, at: Endpoint) -> Encoded:
     """The body, the path and what could not be said; raises InputError for what can never be sent."""
     out = _Out(at)
     body: dict[str, Any] = {"model": request.model, "messages": _messages(request.messages, out)}
+    # Most requests say nothing else; comparing at once is cheaper than asking field by field.
+    if request != Request(request.model, request.messages, stream=request.stream):
+        _fields(request, body, out)
+    if request.stream:
+        body["stream"] = True
+        if "no_usage_option" not in at.quirks:
+            body["stream_options"] = {"include_usage": True}
+    if request.extra:
+        out.send_back(request.extra, body, "")
+    try:
+        data = encode_json(body)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise InputError(f"the request cannot be written as JSON: {error}") from None
+    headers = _STREAM_HEADERS if request.stream else _HEADERS
+    return Encoded(Wire(at.options.get("path", "/chat/completions"), data, headers), tuple(out.losses))
+
+
+def _fields(request: Request, body: dict[str, Any], out: _Out) -> None:
+    """Everything but the messages."""
     if request.tools:
         body["tools"] = [_tool(tool, out, f"tools[{i}]") for i, tool in enumerate(request.tools)]
     if request.tool_choice is not UNSET:
@@ -106,18 +125,6 @@ def encode_request(request: Request, at: Endpoint) -> Encoded:
         value = getattr(request, field)
         if value is not UNSET and field not in out.refused:
             body[name] = value
-    if request.stream:
-        body["stream"] = True
-        if "no_usage_option" not in at.quirks:
-            body["stream_options"] = {"include_usage": True}
-    if request.extra:
-        out.send_back(request.extra, body, "")
-    try:
-        data = encode_json(body)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise InputError(f"the request cannot be written as JSON: {error}") from None
-    headers = _STREAM_HEADERS if request.stream else _HEADERS
-    return Encoded(Wire(at.options.get("path", "/chat/completions"), data, headers), tuple(out.losses))
 
 
 def _limits(request: Request, body: dict[str, Any], out: _Out) -> None:

@@ -1,0 +1,516 @@
+"""Promises that run through several rooms, shown on the public names: every provider in the same words, no
+key and no framework needed, nothing written to the environment, time limits and connections as told."""
+
+import ast
+import asyncio
+import gc
+import importlib
+import inspect
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tarfile
+import textwrap
+import time
+import zipfile
+from email.parser import BytesParser
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from packaging.requirements import Requirement
+
+import polyvox
+from polyvox import AsyncClient, Client, Message, Response, Text, ToolResult, catalog, config
+from polyvox.config import Settings
+from polyvox.engine import CallOptions, Deployment, Engine
+from polyvox.errors import CallTimeoutError, ConnectionFailedError, PolyvoxError
+from polyvox.transports import Timeouts
+from polyvox.transports.replay import ReplayTransport
+from tests.scripted import Answer, Scripted, failed, said
+from tests.test_end_to_end import ANSWER, STREAMS, chunked, client_at, descriptors, head_of
+from tests.transports.fault_server import FaultServer, answer, fin, refused_port, rst, send, sleep, stall
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "polyvox"
+ROWS = {name: row for name, row in catalog.load().providers.items() if row.transport == "http"}
+KEY = "test-key-0123456789"
+URL = "http://127.0.0.1:9/v1"
+
+
+def python(code, *flags, **env):
+    """Run code in a process that has no environment but this, and give what it printed."""
+    done = subprocess.run(
+        [sys.executable, *flags, "-c", textwrap.dedent(code)],
+        capture_output=True, text=True, timeout=60, check=False, env=env,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A process without keys or settings, whose home is an empty folder."""
+    secret = {name for row in ROWS.values() for name in (*row.key_env, *row.base_url_env)}
+    for name in [*os.environ]:
+        if name in secret or name.startswith("POLYVOX_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("POLYVOX_HOME", str(tmp_path))
+    config.reset()
+    yield tmp_path
+    config.reset()
+
+
+# ---- the same from every provider -------------------------------------------------------------
+
+PATHS = {"openai.chat": "/chat/completions", "anthropic.messages": "/v1/messages", "ollama.chat": "/api/chat"}
+ARGUMENTS = {"city": "Rome"}
+
+
+def chat_said(text, call=False):
+    function = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": json.dumps(ARGUMENTS)}}
+    message = {"role": "assistant", "content": text, **({"tool_calls": [function]} if call else {})}
+    choice = {"index": 0, "message": message, "finish_reason": "tool_calls" if call else "stop"}
+    usage = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
+    return {"id": "a1", "object": "chat.completion", "model": "served", "choices": [choice], "usage": usage}
+
+
+def messages_said(text, call=False):
+    block = {"type": "tool_use", "id": "c1", "name": "weather", "input": ARGUMENTS}
+    return {
+        "id": "a1", "type": "message", "role": "assistant", "model": "served",
+        "content": [{"type": "text", "text": text}, *([block] if call else [])],
+        "stop_reason": "tool_use" if call else "end_turn", "usage": {"input_tokens": 7, "output_tokens": 5},
+    }  # fmt: skip
+
+
+def ollama_said(text, call=False):
+    function = {"id": "c1", "function": {"name": "weather", "arguments": ARGUMENTS}}
+    message = {"role": "assistant", "content": text, **({"tool_calls": [function]} if call else {})}
+    facts = {"done": True, "done_reason": "stop", "prompt_eval_count": 7, "eval_count": 5}
+    return {"model": "served", "created_at": "2026-01-01T00:00:00Z", "message": message, **facts}
+
+
+SAYS = {"openai.chat": chat_said, "anthropic.messages": messages_said, "ollama.chat": ollama_said}
+GENERIC = "any other server"
+EVERYONE = [*ROWS, GENERIC]
+
+
+def dialect_of(name):
+    return "openai.chat" if name == GENERIC else ROWS[name].dialect
+
+
+def client_of(name, transport, **facts):
+    """A client of a provider's row, or of a server known by nothing but its address."""
+    where = {"base_url": URL} if name == GENERIC else {}
+    return Client("the-model" if name == GENERIC else f"{name}/the-model", transport=transport, retries=0,
+                  settings=Settings(), api_key=KEY, **where, **facts)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EVERYONE)
+def test_the_same_prompt_gets_the_same_kind_of_answer_from_every_provider(name):
+    address = URL if name == GENERIC else ROWS[name].base_url
+    dialect = dialect_of(name)
+    record = {"url": address + PATHS[dialect], "body": SAYS[dialect]("It is sunny.")}
+    response = client_of(name, ReplayTransport([record])).ask("How is the weather in Rome?")
+    assert type(response) is Response
+    assert (response.text, str(response), response.finish_reason) == ("It is sunny.", "It is sunny.", "stop")
+    assert (response.usage.input, response.usage.output, response.usage.source) == (7, 5, "provider")
+    assert (response.model, response.complete) == ("served", True)
+    assert not [loss for loss in response.losses if loss.severity == "loss"]
+    assert response.deployment == f"{response.provider}/the-model"
+    assert response.provider == ("127.0.0.1" if name == GENERIC else name)
+    assert (response.cost.amount, [attempt.outcome for attempt in response.attempts]) == (None, ["ok"])
+
+
+@pytest.mark.parametrize("name", EVERYONE)
+def test_every_provider_is_heard_calling_a_tool_and_gets_the_result_linked_to_its_call(name):
+    def weather(city: str) -> str:
+        """Tell the weather."""
+        return city
+
+    dialect = dialect_of(name)
+    answers = [Answer(json.dumps(SAYS[dialect](*what)).encode()) for what in (("", True), ("It is sunny.", False))]
+    client = client_of(name, transport := Scripted(*answers), tools=[weather])
+    talk = client.chat()
+    (call,) = talk.ask("How is the weather in Rome?").tool_calls
+    assert (call.id, call.name, call.args) == ("c1", "weather", ARGUMENTS)
+    talk.ask(Message("tool", (ToolResult(call.id, (Text("sunny"),), call.name),)))
+    asked, told = transport.bodies()
+    assert "Tell the weather." in json.dumps(asked["tools"])
+    sent = json.dumps(told["messages"][-1])
+    assert "sunny" in sent and ("c1" in sent or dialect == "ollama.chat" and "weather" in sent)
+
+
+@pytest.mark.parametrize("name", EVERYONE)
+@pytest.mark.parametrize(
+    ("status", "kind", "retryable"),
+    [(400, "invalid_request", False), (401, "auth", False), (404, "not_found", False), (429, "rate_limit", True),
+     (500, "server", True), (503, "server", True)],
+)  # fmt: skip
+def test_every_provider_fails_in_the_same_words(name, status, kind, retryable):
+    reply = Answer(b'{"error": {"message": "no"}}', status=status, headers={"retry-after": "9", "x-request-id": "r1"})
+    with pytest.raises(PolyvoxError) as caught:
+        client_of(name, Scripted(reply)).ask("hi")
+    error = caught.value
+    assert (error.kind, error.status, error.retryable, error.message) == (kind, status, retryable, "no")
+    assert (error.request_id, error.sent, error.model) == ("r1", "yes", "the-model")
+    assert error.retry_after == 9
+
+
+@pytest.mark.parametrize("dialect", STREAMS)
+def test_in_every_protocol_the_first_words_are_there_before_the_last_are_sent(dialect):
+    body = STREAMS[dialect].encode()
+    first = body[: body.index(b"w\\u00f6rld" if b"w\\u00f6rld" in body else "wörld".encode())]
+    with (
+        FaultServer(send(head_of(dialect) + chunked(first)), stall) as server,
+        client_at(server, dialect) as client,
+        client.stream("hi") as stream,
+    ):
+        assert next(stream) == "Hello"
+
+
+def test_every_dialect_and_habit_a_provider_has_is_in_a_golden_request():
+    golden = [json.loads(path.read_text("utf-8")) for path in ROOT.glob("tests/vectors/*/request*.json")]
+    dialects = {path.parent.name for path in ROOT.glob("tests/vectors/*/request*.json")}
+    habits = {quirk for vector in golden for quirk in vector.get("endpoint", {}).get("quirks", ())}
+    assert {row.dialect for row in ROWS.values()} <= dialects
+    assert {quirk for row in ROWS.values() for quirk in row.quirks} <= habits
+
+
+# ---- who is meant -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "provider"),
+    [
+        ("gpt-5.4-mini", "openai"), ("gpt-99", "openai"), ("o1", "openai"), ("o3-mini", "openai"), ("o4-mini", "openai"),
+        ("claude-haiku-4-5", "anthropic"), ("claude-next", "anthropic"), ("gemini-3-pro", "gemini"),
+        ("openai/gpt-5.4-mini", "openai"), ("anthropic/claude-next", "anthropic"), ("groq/llama-9", "groq"),
+        ("openrouter/meta-llama/llama-9", "openrouter"), ("openrouter/openai/gpt-99", "openrouter"),
+        ("llama3.2", "ollama"), ("qwen9:4b", "ollama"), ("ollama/gpt-99", "ollama"),
+    ],
+)  # fmt: skip
+def test_the_name_of_a_model_says_which_provider_is_asked(name, provider):
+    transport = Scripted(Answer(json.dumps(SAYS[ROWS[provider].dialect]("hi")).encode()))
+    response = Client(name, transport=transport, settings=Settings(), api_key=KEY).ask("hi")
+    assert response.provider == provider
+    assert transport.sent[0].url.startswith(ROWS[provider].base_url)
+
+
+@pytest.mark.parametrize("tag", ["llama3.2:3b", "mine:latest", "hf.co/unsloth/Qwen3-4B-GGUF:Q4_K_M", "me/own-model:v1.2"])
+def test_a_local_server_is_asked_for_any_tag_it_may_have_exactly_as_typed(tag):
+    transport = Scripted(Answer(json.dumps(ollama_said("hi")).encode()))
+    Client(f"ollama/{tag}", transport=transport, settings=Settings()).ask("hi")
+    assert transport.bodies()[0]["model"] == tag
+
+
+def test_model_address_and_patience_differ_by_provider():
+    seen = {}
+    for name in ("openai", "anthropic", "groq", "ollama"):
+        transport = Scripted(Answer(json.dumps(SAYS[ROWS[name].dialect]("hi")).encode()))
+        Client(name, transport=transport, settings=Settings(), api_key=KEY).ask("hi")
+        seen[name] = (transport.bodies()[0]["model"], transport.sent[0].url, transport.timeouts[0].first_byte)
+    assert len({model for model, _, _ in seen.values()}) == 4
+    assert len({url for _, url, _ in seen.values()}) == 4
+    assert seen["ollama"][2] > seen["openai"][2] == seen["anthropic"][2]
+
+
+def test_another_provider_is_one_variable_away_and_the_script_stays_as_it_is():
+    script = """
+    import json, os, sys
+    from polyvox import Client
+    from tests.scripted import Answer, Scripted
+    answer = Client(transport=Scripted(Answer(os.environ["SAYS"].encode()))).ask("hi")
+    print(answer.provider, answer.text, answer.finish_reason, answer.usage.input, answer.usage.output)
+    """
+    for name in ("openai", "anthropic", "ollama", "groq"):
+        said_there = json.dumps(SAYS[ROWS[name].dialect]("hello"))
+        env = {"PYTHONPATH": str(ROOT), "POLYVOX_HOME": "/nonexistent", "SAYS": said_there, ROWS[name].key_env[0]: KEY}
+        assert python(script, POLYVOX_MODEL=f"{name}/m", **env) == f"{name} hello stop 7 5"
+
+
+def test_a_new_provider_takes_ten_lines():
+    example = """
+    from polyvox import ask, configure
+    configure(providers={
+        "house": {
+            "base_url": "%s",
+            "api_key": "the-key-of-the-house",
+            "model": "house-7b",
+            "headers": {"x-team": "research"},
+        },
+    })
+    print(ask("hello", model="house"))
+    """
+    assert len(textwrap.dedent(example).strip().splitlines()) <= 10
+    with FaultServer(ANSWER) as server:
+        assert python(example % f"{server.url}v1", POLYVOX_HOME="/nonexistent") == "ok"
+    head, _, body = server.requests[0].partition(b"\r\n\r\n")
+    assert b"Bearer the-key-of-the-house" in head and b"x-team: research" in head.lower()
+    assert json.loads(body)["model"] == "house-7b"
+
+
+# ---- keys -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.needs_key])
+@pytest.mark.parametrize("key", [None, "", " ", "two\nlines", "wörd", "nul\0"])
+def test_a_key_that_is_missing_or_no_key_is_named_before_anything_is_sent(home, name, key):
+    transport = Scripted(said("never"))
+    with pytest.raises(PolyvoxError) as caught:
+        Client(f"{name}/m", api_key=key, transport=transport).ask("hi")
+    assert caught.value.sent == "no" and caught.value.hint and transport.sent == []
+    assert "key" in caught.value.message
+    if key is None:
+        assert ROWS[name].key_env[0] in caught.value.hint
+
+
+@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.needs_key])
+def test_a_provider_without_a_key_says_where_keys_are_made_which_variable_and_the_command(home, name):
+    with pytest.raises(PolyvoxError) as caught:
+        Client(name).ask("hi")
+    told = str(caught.value)
+    assert ROWS[name].docs in told and ROWS[name].key_env[0] in told and f"polyvox keys set {name}" in told
+    assert ROWS[name].default_model
+
+
+# ---- configuration ----------------------------------------------------------------------------
+
+
+def asked_model(client_model=None, call_model=None):
+    """Which model is asked, as it stands on the wire."""
+    transport = Scripted(said("ok"))
+    Client(client_model, transport=transport).ask("hi", model=call_model)
+    return transport.bodies()[0]["model"]
+
+
+def test_what_is_asked_comes_from_the_call_the_client_the_program_the_environment_the_file(home, monkeypatch):
+    monkeypatch.setattr(config, "_CHECK_EVERY", 0.0)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    file = home / "config.toml"
+    assert asked_model() == ROWS["openai"].default_model
+    file.write_text('model = "openai/of-the-file"\n')
+    assert asked_model() == "of-the-file"
+    monkeypatch.setenv("POLYVOX_MODEL", "openai/of-the-environment")
+    config.reset()
+    assert asked_model() == "of-the-environment"
+    config.configure(model="openai/of-the-program")
+    assert asked_model() == "of-the-program"
+    assert asked_model("openai/of-the-client") == "of-the-client"
+    assert asked_model("openai/of-the-client", "openai/of-the-call") == "of-the-call"
+    config.reset()
+    monkeypatch.delenv("POLYVOX_MODEL")
+    assert asked_model() == "of-the-file"
+    file.unlink()
+    assert asked_model() == ROWS["openai"].default_model
+
+
+def test_a_client_at_work_follows_configure_and_an_edited_file_without_a_restart(home, monkeypatch):
+    monkeypatch.setattr(config, "_CHECK_EVERY", 0.0)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    client = Client(transport=(transport := Scripted(*(said("ok") for _ in range(4)))))
+    for number in range(2):
+        (home / "config.toml").write_text(f'model = "openai/m{number}"\n')
+        client.ask("hi")
+    config.configure(model="openai/m2", temperature=0.5)
+    client.ask("hi")
+    config.configure(temperature=0.25)
+    client.ask("hi")
+    told = [(body["model"], body.get("temperature")) for body in transport.bodies()]
+    assert told == [("m0", None), ("m1", None), ("m2", 0.5), ("m2", 0.25)]
+
+
+def test_a_configuration_file_is_read_once_for_many_calls(tmp_path):
+    (tmp_path / "config.toml").write_text('model = "demo"\n')
+    code = """
+    import sys
+    opened = []
+    sys.addaudithook(lambda event, facts: opened.append(str(facts[0])) if event == "open" else None)
+    from polyvox import Client, ask
+    for _ in range(20):
+        Client().ask("hi"); ask("hi")
+    print(sum(name.endswith("config.toml") for name in opened))
+    """
+    assert python(code, POLYVOX_HOME=str(tmp_path)) == "1"
+
+
+def test_a_providers_own_limit_counts_before_the_one_for_all():
+    with FaultServer(stall) as server:
+        house = {"base_url": f"{server.url}v1", "timeout": 0.2, "local": True}
+        found = config.load(env={}, files=(), arguments={"timeout": 30, "providers": {"house": house}})
+        with pytest.raises(CallTimeoutError, match=r"0\.2 s in all"), Client("house/m", settings=found) as client:
+            client.ask("hi")
+
+
+DOCUMENTED = re.findall(r"`POLYVOX_([A-Z_]+)`", (ROOT / "docs" / "configuration.md").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("name", [name.lower() for name in DOCUMENTED])
+def test_a_documented_variable_counts(name):
+    text = {"log_level": "DEBUG", "proxy": "http://p:1", "strict": "yes", "allow_http": "yes"}.get(name, "7")
+    found = config.load(env={f"POLYVOX_{name.upper()}": text}, files=())
+    assert found.origin(name) == f"env POLYVOX_{name.upper()}"
+    assert getattr(found, name) != getattr(Settings(), name)
+
+
+def test_every_setting_is_documented():
+    page = (ROOT / "docs" / "configuration.md").read_text("utf-8")
+    assert [name for name in config.FIELDS if f"`{name}`" not in page] == []
+    assert len(DOCUMENTED) > 10
+
+
+def test_a_resolved_setting_comes_with_where_it_came_from():
+    found = config.load(arguments={"retries": 1}, env={"POLYVOX_TIMEOUT": "5"}, files=())
+    assert {name: found.origin(name) for name in ("retries", "timeout", "model")} == {
+        "retries": "argument", "timeout": "env POLYVOX_TIMEOUT", "model": "default",
+    }  # fmt: skip
+
+
+# ---- the environment --------------------------------------------------------------------------
+
+
+def test_an_empty_environment_without_a_file_is_enough():
+    with FaultServer(answer(json.dumps(ollama_said("hello")).encode())) as server:
+        code = f"""
+        import os
+        os.environ.clear()
+        from polyvox import Client, ask, configure
+        print(ask("hi", model="demo").text[:6])
+        configure(providers={{"ollama": {{"base_url": "{server.url}"}}}})
+        print(Client("llama3.2").ask("hi").text, dict(os.environ))
+        """
+        assert python(code, HOME="/nonexistent") == "[demo]\nhello {}"
+    assert b"authorization" not in server.requests[0].lower()
+
+
+def test_the_library_never_writes_the_environment(tmp_path):
+    (tmp_path / ".env").write_text("POLYVOX_RETRIES=0\nOTHER=1\nOPENAI_API_KEY=sk-of-the-dotenv-file\n")
+    code = """
+    import os, sys
+    written = []
+    sys.addaudithook(lambda event, facts: written.append(facts) if event in ("os.putenv", "os.unsetenv") else None)
+    before = dict(os.environ)
+    import polyvox
+    from polyvox.config.edit import set_value
+    from polyvox.keys import KeyStore
+    polyvox.configure(dotenv=sys.argv[1] + "/.env", model="demo", proxy="http://127.0.0.1:9")
+    polyvox.ask("hi"), list(polyvox.stream("hi")), polyvox.chat().ask("hi"), polyvox.ask_batch(["a", "b"])
+    KeyStore().set("openai", "sk-of-the-key-store")
+    set_value(polyvox.config.config_dir() / "config.toml", "retries", "1")
+    try:
+        polyvox.ask("hi", model="openai/m", timeout=2)
+    except polyvox.PolyvoxError as error:
+        assert error.kind == "connection", error
+    print(written, dict(os.environ) == before)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)],
+        capture_output=True, text=True, timeout=60, check=False, env={"POLYVOX_HOME": str(tmp_path / "home")},
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("[] True\n", "")
+
+
+def test_a_local_model_is_asked_at_its_own_address_and_nobody_else_is_even_when_it_is_down(tmp_path):
+    code = """
+    import os, sys
+    sys.modules["uvloop"] = None  # its sockets are not seen by the hook
+    met = []
+    def hook(event, facts):
+        if event in ("socket.connect", "socket.getaddrinfo"):
+            met.append(facts[1][:2] if event == "socket.connect" else facts[0])
+    sys.addaudithook(hook)
+    import polyvox
+    port = int(sys.argv[1])
+    polyvox.configure(retries=1, providers={"ollama": {"base_url": f"http://127.0.0.1:{port}"}})
+    try:
+        print(polyvox.ask("private", model="llama3.2"))
+    except polyvox.PolyvoxError as error:
+        print(error.kind, error.provider)
+    print([place for place in met if place != ("127.0.0.1", port)], len(met) > 0)
+    """
+    keys = {row.key_env[0]: KEY for row in ROWS.values() if row.key_env and row.needs_key}
+
+    def run(port):
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code), str(port)],
+            capture_output=True, text=True, timeout=60, check=False, env={"POLYVOX_HOME": str(tmp_path), **keys},
+        )  # fmt: skip
+        return done.stdout + done.stderr
+
+    with FaultServer(answer(json.dumps(ollama_said("hello")).encode())) as server:
+        assert run(server.port) == "hello\n[] True\n"
+    assert run(refused_port()) == "connection ollama\n[] True\n"
+
+
+# ---- failures ---------------------------------------------------------------------------------
+
+
+def attempts_at(*answers):
+    """The outcome of each attempt at a call that gets these answers, and the waits between them."""
+    waits = []
+
+    async def slept(seconds):
+        waits.append(seconds)
+
+    transport = Scripted(*answers, said("ok"))
+    endpoint = polyvox.client.deployments.Endpoint(URL, "p/m")
+    deployment = Deployment("p", "m", dialect=polyvox.client.deployments.dialect("openai.chat"), endpoint=endpoint,
+                            headers={}, transport=transport, timeouts=Timeouts())  # fmt: skip
+    request = polyvox.Request("m", (Message("user", (Text("hi"),)),))
+    try:
+        asyncio.run(Engine(sleep=slept, chance=lambda: 0.5).call(request, deployment, CallOptions()))
+    except PolyvoxError:
+        pass
+    return len(transport.sent), waits
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 529])
+def test_what_may_pass_is_tried_again_after_growing_waits_and_only_so_often(status):
+    tries, (first, second) = attempts_at(*(failed(status) for _ in range(9)))
+    assert tries == 3 and 0 < first < second
+    assert attempts_at(failed(status, headers={"retry-after": "7"})) == (2, [7.0])
+
+
+def test_no_connection_is_tried_again():
+    assert attempts_at(ConnectionFailedError("refused", sent="no"))[0] == 2
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 413, 422])
+def test_what_cannot_succeed_is_asked_once(status):
+    assert attempts_at(failed(status)) == (1, [])
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.binary(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["role", "content", "type", "text", "tool_calls", "image_url", "name"]), inner, max_size=3
+        )
+    ),
+    max_leaves=8,
+)
+PARTS = st.sampled_from([
+    Text(5), polyvox.Image(), polyvox.Image("x"), Message(5), Message(["user"], ()),
+    Message("user", 5), Message("tool", (Text("x"),)), polyvox.ToolCall("a", "b", "{"), polyvox.Opaque("d", "t", object()),
+    polyvox.Video(b"x"), polyvox.Refusal("x"), polyvox.Reasoning("x"), object(), int,
+])  # fmt: skip
+SCALARS = ["temperature", "max_tokens", "top_p", "seed", "n", "effort", "thinking", "tool_choice", "schema", "tools"]
+
+
+@given(JSON | PARTS | st.lists(JSON | PARTS, max_size=3), st.dictionaries(st.sampled_from(SCALARS), JSON, max_size=2))
+@settings(max_examples=300, deadline=None)
+def test_no_prompt_and_no_value_of_an_option_raises_anything_but_an_error_of_ours(prompt, options):
+    try:
+        response = Client("demo", settings=Settings()).ask(prompt, **options)
+    except PolyvoxError as error:
+        assert error.message
+    else:
+        assert response.complete
