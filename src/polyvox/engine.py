@@ -103,7 +103,7 @@ class Hooks(Protocol):
         """The call ended, with a response or an error."""
 
 
-class CallOptions(Struct, frozen=True):
+class CallOptions(Struct, frozen=True, gc=False):
     """How to make one call, beside what to ask: seconds in all, extra headers, strict."""
 
     timeout: float | None = None
@@ -251,7 +251,7 @@ class Call:
 
     def wait(self) -> None:
         """The running task is the one that waits for the call now."""
-        self._task = asyncio.current_task()
+        self._task = asyncio.current_task(self.loop)
         self._cancels = self._task.cancelling() if self._task is not None else 0
 
     def rest(self) -> None:
@@ -440,15 +440,19 @@ class Call:
 
 
 class StreamRun:
-    """A call that streams: `batch` gives the next events, `finish` the whole answer.
+    """A call that streams: `batch` gives the next events, `finish` the whole answer. on_response is called
+    with the answer when it is whole.
 
     Until an event shows the caller something, a failed attempt may be repeated; after that never.
     """
 
-    __slots__ = ("_begun", "_call", "_collector", "_error", "_exchange", "_held", "_reader", "_seen", "response")
+    __slots__ = (
+        "_begun", "_call", "_collector", "_error", "_exchange", "_held", "_reader", "_seen", "on_response", "response",
+    )  # fmt: skip
 
     def __init__(self, call: Call) -> None:
         self._call = call
+        self.on_response: Callable[[Response], None] | None = None
         self._exchange: Exchange | None = None
         self._reader: Reader | None = None
         self._collector = Collector()
@@ -474,7 +478,15 @@ class StreamRun:
             await self._cut()
             raise self._fail(call.out_of_time())
         try:
-            return await self._next()
+            while True:
+                try:
+                    events = await self._read() if self._exchange is not None else await self._open()
+                except PolyvoxError as error:
+                    await self._cut()
+                    await self._failed(error)
+                    continue
+                if events or self._over():
+                    return events
         except asyncio.CancelledError:
             await self._cut()
             if call.expired_alone():
@@ -485,29 +497,19 @@ class StreamRun:
         finally:
             call.rest()
 
-    async def _next(self) -> list[Event]:
-        while True:
-            try:
-                if self._exchange is None:
-                    await self._open()
-                events = await self._read()
-            except PolyvoxError as error:
-                await self._cut()
-                await self._failed(error)
-                continue
-            if events:
-                return events
-            if self._error is not None:
-                raise self._error
-            if self.response is not None:
-                return []
+    def _over(self) -> bool:
+        """Whether the stream ended well; raises what it ended with otherwise, if it did."""
+        if self._error is not None:
+            raise self._error
+        return self.response is not None
 
-    async def _open(self) -> None:
+    async def _open(self) -> list[Event]:
         self._collector = Collector()
         self._held = []
         self._call.begin_attempt()
         self._exchange = await self._call.send()
         self._reader = self._call.deployment.dialect.reader(self._call.deployment.endpoint)
+        return await self._read()
 
     async def _read(self) -> list[Event]:
         """One read from the wire: the events to show now. Raises the error a Failed event carries,
@@ -522,6 +524,12 @@ class StreamRun:
         for event in events:
             add(event)
         last = events[-1]
+        if self._seen and not self._call.engine.hooks and type(last) is not Failed and type(last) is not Ended:
+            return events
+        return await self._shown(events, last)
+
+    async def _shown(self, events: list[Event], last: Event) -> list[Event]:
+        """What of these events the caller may see now: the first words, the end, a failure, or with hooks."""
         if type(last) is Failed:
             self._call.annotate(last.error)
         if self._call.engine.hooks:
@@ -576,6 +584,8 @@ class StreamRun:
             self._fail(self._call.final(error))
         else:
             self.response = self._call.succeeded(response, answer)
+            if self.on_response is not None:
+                self.on_response(self.response)
 
     def _fail(self, error: PolyvoxError) -> PolyvoxError:
         self._call.end()

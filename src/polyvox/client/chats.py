@@ -64,7 +64,7 @@ class AsyncChat(_Talk):
         """The answer to the next turn, streamed; it joins the conversation at its end."""
         asked = self._asking(prompt, attachments)
         stream = self._client.stream(asked, **self._facts(options))
-        stream._done = lambda response: _discard(self._keep(asked, response))
+        stream.on_response = lambda response: _discard(self._keep(asked, response))
         return stream
 
     async def __aenter__(self) -> Self:
@@ -90,7 +90,7 @@ class Chat(_Talk):
         """The answer to the next turn, streamed; it joins the conversation at its end."""
         asked = self._asking(prompt, attachments)
         stream = self._client.stream(asked, **self._facts(options))
-        stream._done = lambda response: _discard(self._keep(asked, response))
+        stream.on_response = lambda response: _discard(self._keep(asked, response))
         return stream
 
     def __enter__(self) -> Self:

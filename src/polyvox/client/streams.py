@@ -12,22 +12,21 @@ from polyvox.engine import StreamRun
 from polyvox.errors import UsageError
 from polyvox.types import Event, Response, TextDelta
 
-_Done = Callable[[Response], None]
-
 
 class _Held:
     """What both faces share: the run, made when the stream is first read, and its end."""
 
-    __slots__ = ("_done", "_run", "_start")
+    __slots__ = ("_run", "_start", "_texts", "on_response")
 
-    def __init__(self, start: Callable[[], StreamRun], done: _Done | None = None) -> None:
+    def __init__(self, start: Callable[[], StreamRun]) -> None:
         self._start = start
-        self._done = done
         self._run: StreamRun | None = None
+        self._texts: Iterator[str] = iter(())
+        self.on_response: Callable[[Response], None] | None = None
 
-    def _running(self) -> StreamRun:
-        if self._run is None:
-            self._run = self._start()
+    def _begin(self) -> StreamRun:
+        self._run = self._start()
+        self._run.on_response = self.on_response
         return self._run
 
     @property
@@ -38,24 +37,18 @@ class _Held:
         return self._run.response
 
     async def _batch(self) -> list[Event]:
-        run = self._running()
-        before = run.response
-        events = await run.batch()
-        if run.response is not None and before is None and self._done is not None:
-            self._done(run.response)
-        return events
+        # Begun here, inside the loop it will run in, whichever thread the caller is in.
+        return await (self._run or self._begin()).batch()
 
     async def _finish(self) -> Response:
-        run = self._running()
-        try:
-            while run.response is None:
-                await self._batch()
-        finally:
-            await run.close()
-        return run.response
+        return await (self._run or self._begin()).finish()
+
+    async def _close(self) -> None:
+        if self._run is not None:
+            await self._run.close()
 
 
-def _texts(events: list[Event]) -> list[str]:
+def _text_of(events: list[Event]) -> list[str]:
     return [event.text for event in events if type(event) is TextDelta and event.choice == 0]
 
 
@@ -65,11 +58,7 @@ class AsyncStream(_Held):
     Leaving early: use `async with`, or call `close()`; the provider then stops at once.
     """
 
-    __slots__ = ("_texts",)
-
-    def __init__(self, start: Callable[[], StreamRun], done: _Done | None = None) -> None:
-        super().__init__(start, done)
-        self._texts: Iterator[str] = iter(())
+    __slots__ = ()
 
     def __aiter__(self) -> Self:
         return self
@@ -77,8 +66,9 @@ class AsyncStream(_Held):
     async def __anext__(self) -> str:
         for text in self._texts:
             return text
-        while events := await self._batch():
-            self._texts = iter(_texts(events))
+        run = self._run or self._begin()
+        while events := await run.batch():
+            self._texts = iter(_text_of(events))
             for text in self._texts:
                 return text
         raise StopAsyncIteration
@@ -95,8 +85,7 @@ class AsyncStream(_Held):
 
     async def close(self) -> None:
         """Cut the stream unless it has ended."""
-        if self._run is not None:
-            await self._run.close()
+        await self._close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -110,11 +99,7 @@ class AsyncStream(_Held):
 class Stream(_Held):
     """The sync face of `AsyncStream`; each read waits on the background loop for one batch."""
 
-    __slots__ = ("_texts",)
-
-    def __init__(self, start: Callable[[], StreamRun], done: _Done | None = None) -> None:
-        super().__init__(start, done)
-        self._texts: Iterator[str] = iter(())
+    __slots__ = ()
 
     def __iter__(self) -> Self:
         return self
@@ -123,7 +108,7 @@ class Stream(_Held):
         for text in self._texts:
             return text
         while events := portal.run(self._batch()):
-            self._texts = iter(_texts(events))
+            self._texts = iter(_text_of(events))
             for text in self._texts:
                 return text
         raise StopIteration
@@ -139,8 +124,7 @@ class Stream(_Held):
 
     def close(self) -> None:
         """Cut the stream unless it has ended."""
-        if self._run is not None:
-            portal.run(self._run.close())
+        portal.run(self._close())
 
     def __enter__(self) -> Self:
         return self

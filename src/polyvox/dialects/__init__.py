@@ -34,7 +34,7 @@ class Endpoint(Struct, frozen=True):
     options: Mapping[str, Any] = {}
 
 
-class Wire(Struct, frozen=True):
+class Wire(Struct, frozen=True, gc=False):
     """A request as it goes out, but for the credentials: `auth` adds those."""
 
     path: str
@@ -43,7 +43,7 @@ class Wire(Struct, frozen=True):
     method: str = "POST"
 
 
-class Reply(Struct, frozen=True):
+class Reply(Struct, frozen=True, gc=False):
     """An answer as it came in. Header names are in lower case."""
 
     status: int

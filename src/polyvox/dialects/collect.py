@@ -91,7 +91,8 @@ class Collector:
     """Adds events up to a `Response`. Before the end `response()` gives the partial answer."""
 
     def __init__(self) -> None:
-        self._answers: dict[int, _Answer] = {0: _Answer()}
+        self._first = _Answer()
+        self._answers: dict[int, _Answer] = {0: self._first}
         self._started = Started()
         self._usage = Usage()
         self._extra: Extra = {}
@@ -100,12 +101,10 @@ class Collector:
 
     def add(self, event: Event) -> None:
         """Take one event, in the order it came."""
-        kind = type(event)
-        if kind is TextDelta:
-            answer = self._answers.get(event.choice)  # type: ignore[attr-defined]
-            part = answer.parts.get(event.part) if answer is not None else None  # type: ignore[attr-defined]
+        if type(event) is TextDelta and event.choice == 0:
+            part = self._first.parts.get(event.part)
             if type(part) is _Growing:
-                part.pieces.append(event.text)  # type: ignore[attr-defined]
+                part.pieces.append(event.text)
                 return
         self._add(event)
 

@@ -47,6 +47,9 @@ class ServerSentEvent(NamedTuple):
     data: bytes
 
 
+_event = ServerSentEvent
+
+
 class SSE:
     """Server-sent events (WHATWG HTML, 9.2.6). Lines end at CR, LF or CRLF at byte level only; one
     byte order mark is dropped; an event without its final blank line counts when the stream closes."""
@@ -57,12 +60,26 @@ class SSE:
         self._data: list[bytes] = []
         self._size = 0
         self._started = False
+        self._between = False  # nothing of an event is pending
         self._bounds = Bounds()
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
         """The events these bytes complete; raises BadResponseError past a limit."""
+        if self._between and data.endswith(b"\n\n") and b"\r" not in data:
+            # What servers nearly always send: whole events of one line of data each, often one at a time.
+            if data.startswith(b"data: ") and data.index(b"\n") == len(data) - 2:
+                self._bounds.took(data, 0)
+                self._bounds.gave(1)
+                return [_event("", data[6:-2])]
+            pieces = data[:-2].split(b"\n\n")
+            found = [_event("", piece[6:]) for piece in pieces if piece.startswith(b"data: ") and b"\n" not in piece]
+            if len(found) == len(pieces):
+                self._bounds.took(data, 0)
+                self._bounds.gave(len(found))
+                return found
         if b"\n" not in data and b"\r" not in data and not self._pending.endswith(b"\r"):
             self._pending += data
+            self._between = False
             self._bounds.took(data, len(self._pending) + self._size)
             return []
         buffer = bytes(self._pending) + data if self._pending else data
@@ -92,6 +109,7 @@ class SSE:
                 self._name = ""
         if events:
             self._bounds.gave(len(events))
+        self._between = not (self._pending or self._data or self._name)
         return events
 
     def close(self) -> list[ServerSentEvent]:

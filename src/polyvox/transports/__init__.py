@@ -9,7 +9,7 @@ from typing import Protocol
 from msgspec import Struct
 
 
-class Outgoing(Struct, frozen=True):
+class Outgoing(Struct, frozen=True, gc=False):
     """A request ready to send: the absolute URL, and headers with credentials in them."""
 
     method: str

@@ -187,8 +187,9 @@ class ChatReader:
             if self._plain is not None:
                 data = self._sniff(data, self._plain)
             for frame in self._sse.feed(data) if data else ():
-                self._frame(frame, events)
-                if events and isinstance(events[-1], Ended | Failed):
+                if self._text_part >= 0 and self._quick(frame, events):
+                    continue
+                if self._frame(frame, events):
                     break
         except PolyvoxError as error:
             self._fail(error, events)
@@ -244,19 +245,25 @@ class ChatReader:
         events += as_events(decode_response(Reply(200, {}, body), self._at))
         self.done = True
 
+    def _quick(self, frame: ServerSentEvent, events: list[Event]) -> bool:
+        """Take a chunk that carries more words of choice 0 and nothing else; false when it is another."""
+        if frame.name or self._misses >= _GIVE_UP_AFTER:
+            return False
+        try:
+            choice = _decode_words(frame.data).choices[0]
+        except (msgspec.DecodeError, ValueError):
+            self._misses += 1
+            return False
+        self._misses = 0
+        text = choice.delta.content
+        if choice.index or not text:
+            return False
+        events.append(TextDelta(text, self._text_part))
+        return True
+
     def _frame(self, frame: ServerSentEvent, events: list[Event]) -> bool:
         """Take one event of the stream; true when it said that this is the end. Raises where it is bad."""
         data = frame.data
-        if self._text_part >= 0 and self._misses < _GIVE_UP_AFTER and frame.name != "error":
-            try:
-                choice = _decode_words(data).choices[0]
-            except msgspec.DecodeError:
-                self._misses += 1
-            else:
-                self._misses = 0
-                if choice.index == 0 and (text := choice.delta.content):
-                    events.append(TextDelta(text, self._text_part))
-                    return False
         if data.strip() == b"[DONE]":
             self._end(events, told=True)
             return True
