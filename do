@@ -11,6 +11,7 @@ python3 do check            lint and test: what CI runs
 """
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -71,6 +72,21 @@ def lint(arguments):
     call(BIN / "lint-imports", "--no-cache")
 
 
+def vectors(arguments):
+    """Run the vectors alone; at least 95 % of the dialects' branches must be reached."""
+    ready("dev")
+    data = {**os.environ, "COVERAGE_FILE": str(VENV / "vectors.coverage")}
+    found = VENV / "vectors.json"
+    vectors = "tests/dialects/test_vectors.py"
+    call(PYTHON, "-m", "coverage", "run", "--branch", "--source=polyvox.dialects", "-m", "pytest", vectors, env=data)
+    call(PYTHON, "-m", "coverage", "json", "--quiet", "--include=src/polyvox/dialects/*", "-o", found, env=data)
+    totals = json.loads(found.read_text())["totals"]
+    share = 100 * totals["covered_branches"] / totals["num_branches"]
+    print(f"vectors alone reach {share:.1f} % of the branches in dialects/")
+    if share < 95:
+        sys.exit("that is less than 95 %: add vectors for what is missing")
+
+
 def bench(arguments):
     """Measure."""
     ready("dev")
@@ -93,12 +109,22 @@ def lock(arguments):
 
 
 def check(arguments):
-    """Lint and test."""
+    """Lint, vectors and tests."""
     lint([])
+    vectors([])
     test(arguments)
 
 
-WORDS = {"run": run, "test": test, "lint": lint, "bench": bench, "docs": docs, "lock": lock, "check": check}
+WORDS = {
+    "run": run,
+    "test": test,
+    "lint": lint,
+    "vectors": vectors,
+    "bench": bench,
+    "docs": docs,
+    "lock": lock,
+    "check": check,
+}
 
 if __name__ == "__main__":
     word = sys.argv[1] if len(sys.argv) > 1 else ""

@@ -70,7 +70,7 @@ def test_the_readme_names_the_commands_that_exist():
     words = set(re.findall(r"^python3 do (\w+)", text, re.MULTILINE))
     assert words == {"run", "test"}
     help_text = subprocess.run([sys.executable, str(ROOT / "do")], capture_output=True, text=True, check=False).stderr
-    for word in ("run", "test", "lint", "bench", "docs", "lock", "check"):
+    for word in ("run", "test", "lint", "vectors", "bench", "docs", "lock", "check"):
         assert f"python3 do {word}" in help_text
 
 

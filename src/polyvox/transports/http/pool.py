@@ -1,0 +1,135 @@
+"""One event loop's connections: the aiohttp session, the places in it, and how a socket is set up."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncGenerator, Coroutine
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from polyvox.errors import ConfigError
+from polyvox.transports.http.clock import WATCH, Clock
+
+if TYPE_CHECKING:
+    from aiohttp import ClientResponse, ClientSession
+    from aiohttp.connector import Connection
+
+MAX_HEADER_BYTES = 16 * 1024  # one header line of an answer
+MAX_HEADERS = 256  # header lines of an answer
+# Servers drop idle connections without a word; aiohttp's default is below what common ones keep.
+KEEPALIVE_SECONDS = 15.0
+# Probes that keep NAT and firewall entries alive while a model thinks for minutes without a byte.
+TCP_PROBES = {"TCP_KEEPIDLE": 60, "TCP_KEEPALIVE": 60, "TCP_KEEPINTVL": 30, "TCP_KEEPCNT": 5}
+
+
+class Pool:
+    """The session of one event loop. Slots are counted here and not in aiohttp's connector, so that
+    waiting for a free connection is not mistaken for a slow connect.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, size: int, ca_bundle: str | Path | None) -> None:
+        self.loop = loop
+        self.clock = Clock(loop)
+        self.slots = asyncio.Semaphore(size)
+        self.session = _session(ca_bundle)
+        self.keeper = _keep(self.session)
+        self.inherited = False
+
+    def usable(self) -> bool:
+        """Whether the loop can still be told something."""
+        return not (self.inherited or self.loop.is_closed())
+
+    async def close(self) -> None:
+        """Close the connections, in the loop they belong to."""
+        self.clock.stop()
+        await self.keeper.aclose()
+        await self.session.close()
+
+    def abandon(self) -> None:
+        """Forget connections whose loop is gone or in another process, without touching one of them."""
+        connector = self.session.connector
+        self.session.detach()
+        # aiohttp's finalizer would close the sockets through the old loop: after a fork that loop's
+        # selector is shared with the parent, and it is the parent's registrations that would go.
+        if connector is not None:
+            connector._closed = True
+
+
+async def _keep(session: ClientSession) -> AsyncGenerator[None, None]:
+    """Close the session when the loop shuts down its generators, as asyncio.run does at its end."""
+    try:
+        yield
+    finally:
+        await session.close()
+
+
+def _session(ca_bundle: str | Path | None) -> ClientSession:
+    import aiohttp
+
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            limit=0,
+            keepalive_timeout=KEEPALIVE_SECONDS,
+            ssl=True if ca_bundle is None else _trust(ca_bundle),
+            socket_factory=_socket,
+        ),
+        timeout=aiohttp.ClientTimeout(total=None),
+        headers={"user-agent": "polyvox", "accept-encoding": "gzip, deflate"},
+        cookie_jar=aiohttp.DummyCookieJar(),
+        response_class=_response_class(),
+        auto_decompress=False,
+        trust_env=False,
+        max_line_size=MAX_HEADER_BYTES,
+        max_field_size=MAX_HEADER_BYTES,
+        max_headers=MAX_HEADERS,
+    )
+    # aiohttp repeats GET on a broken connection by itself; the engine is the one owner of retries.
+    session._retry_connection = False
+    return session
+
+
+@cache
+def _response_class() -> type[ClientResponse]:
+    from aiohttp import ClientResponse
+
+    class Response(ClientResponse):
+        """Tells the watch when the request goes out, and lets go of a connection without ceremony."""
+
+        def start(self, connection: Connection) -> Coroutine[Any, Any, ClientResponse]:
+            WATCH.get().connected()
+            return super().start(connection)
+
+        def close(self) -> None:
+            # close() of a transport waits to flush, or for the peer's TLS goodbye; a lost call does not.
+            connection = self.connection
+            if connection is not None and connection.transport is not None:
+                connection.transport.abort()
+            super().close()
+
+    return Response
+
+
+def _socket(address: tuple[Any, ...]) -> socket.socket:
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family=family, type=kind, proto=protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in TCP_PROBES.items():
+        if hasattr(socket, name):
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return made
+
+
+def _trust(ca_bundle: str | Path) -> ssl.SSLContext:
+    path = Path(ca_bundle)
+    try:
+        context = ssl.create_default_context(capath=path) if path.is_dir() else ssl.create_default_context(cafile=path)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"the CA bundle {path} cannot be used: {error.strerror or error}",
+            hint="ca_bundle is a PEM file, or a directory of hashed PEM files",
+        ) from error
+    context.set_alpn_protocols(("http/1.1",))
+    return context
