@@ -4,10 +4,11 @@
 python3 do run "question"   ask a model (the built-in offline one, unless a key is set)
 python3 do test [args]      all tests but the slow ones; arguments go to pytest
 python3 do lint             style, types, import contract
+python3 do vectors          the vectors alone, and the share of the dialects' branches they reach
 python3 do bench [args]     measure against raw aiohttp and the openai SDK
 python3 do docs             build the documentation into site/
 python3 do lock             resolve requirements/*.txt anew (needs uv)
-python3 do check            lint and test: what CI runs
+python3 do check            lint, vectors and tests
 """
 
 import hashlib

@@ -189,3 +189,10 @@ def test_help_explains_every_command(run):
         assert run("help", *words).stdout == run(*words, "--help").stdout != ""
     assert run("help", "nothing").exit_code == 2
     assert run("help").stdout == run("--help").stdout
+
+
+def test_help_shows_its_examples_a_line_each(run):
+    for words in (("--help",), ("ask", "--help"), ("completion", "--help")):
+        text = run(*words).stdout
+        assert "\\b" not in text and "\x08" not in text
+    assert "\n    polyvox ask \"Why is the sky blue?\"\n" in run("ask", "--help").stdout

@@ -122,7 +122,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
               help="Print the version.")  # fmt: skip
 @output.debug_option
 def cli() -> None:
-    r"""One voice for every model: ask any language model, and get a faithful answer or an honest error.
+    """One voice for every model: ask any language model, and get a faithful answer or an honest error.
 
     \b
       polyvox "Why is the sky blue?"
@@ -131,7 +131,7 @@ def cli() -> None:
 
     Answers go to standard output, everything else to standard error. What is piped in is read to its
     end and comes after the prompt; "< /dev/null" where nothing should be.
-    """
+    """  # noqa: D301 - the backspace is a mark for Click: keep these lines as they are
 
 
 def main() -> NoReturn:

@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 @click.option("--no-stream", is_flag=True, help="Wait for the whole answer.")
 @start.model_options
 def ask_command(words: tuple[str, ...], as_json: bool, jsonl: bool, no_stream: bool, **said: Any) -> None:
-    r"""Ask a model. What is piped in comes after the prompt; "-" says that it must be.
+    """Ask a model. What is piped in comes after the prompt; "-" says that it must be.
 
     \b
       polyvox ask "Why is the sky blue?"
       polyvox ask -s @style.txt -o max_tokens=200 "A poem about rain"
       cat notes.txt | polyvox ask "Summarise this:"
       polyvox ask --schema '{"type": "object"}' --json "A book, please"
-    """
+    """  # noqa: D301 - the backspace is a mark for Click: keep these lines as they are
     if as_json and jsonl:
         raise CommandLineError(
             "--json and --jsonl exclude each other", "--json prints one object, --jsonl one event a line"

@@ -14,13 +14,13 @@ SHELLS = ("bash", "zsh", "fish")
 @output.debug_option
 @click.pass_context
 def completion_command(ctx: click.Context, shell: str) -> None:
-    r"""Print the completion script of SHELL.
+    """Print the completion script of SHELL.
 
     \b
     bash:  eval "$(polyvox completion bash)"      in ~/.bashrc
     zsh:   eval "$(polyvox completion zsh)"       in ~/.zshrc
     fish:  polyvox completion fish | source       in ~/.config/fish/config.fish
-    """
+    """  # noqa: D301 - the backspace is a mark for Click: keep these lines as they are
     from click.shell_completion import get_completion_class
 
     made = get_completion_class(shell)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from polyvox.config import Settings
 
 _LIVE_SECONDS = 3.0
-_LIBRARIES = ("aiohttp", "msgspec", "click", "pydantic", "rich", "platformdirs")
+_LIBRARIES = ("aiohttp", "msgspec", "click", "pydantic", "docstring-parser")
 _EXTRAS = {"uvloop": "uvloop", "keyring": "keyring", "yaml": "yaml"}
 _PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
