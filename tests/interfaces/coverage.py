@@ -20,25 +20,33 @@ DOCUMENTS = {"S0": 84, "S1": 56, "S2": 210, "S3": 206, "S4": 179}
 """Rows of each document; their ids count from 001."""
 
 CAPABILITIES = {
-    "core": "client, settings, keys, errors, conversations, command line",
-    "serving": "retries, limits, caches, pooling, telemetry, speed",
-    "dialects": "what goes over the wire to each provider and comes back",
+    "core": "client, engine, transports, settings, keys, errors, command line",
+    "dialects": "what goes over the wire to each provider and comes back, lists of models included",
+    "routing": "facts about models, tiers, choice of model, failover and balance between deployments, experiments",
+    "limits": "leases on requests, tokens and concurrency, retry budgets, circuit breakers",
+    "caches": "answers kept and found again",
     "ledger": "usage and money",
-    "routing": "catalogue, tiers, choice of model, failover, experiments",
+    "telemetry": "log levels and fields, spans, counters, histograms",
+    "sessions": "conversations counted, pruned, saved and resumed",
     "interfaces": "the four documented packages, by their own names",
-    "tools": "functions as tools, the tool loop, sandbox, plugins",
+    "tools": "functions as tools, the tool loop, sandbox, files and addresses that tools may reach",
+    "plugins": "backends and tools of others: found, verified, loaded",
     "jobs": "work that outlives the caller, batches",
     "django": "the Django app",
     "creative": "characters, stories, dialogues",
     "audio-files": "speech, transcription, file stores",
+    "serving": "a protocol answered by us in a test: the simulated provider, recordings played back over HTTP",
     "gateway": "the service others talk to over HTTP",
     "docs": "documentation, packaging, contribution",
 }
-"""The closed list of what an open row may wait for."""
+"""The closed list of what an open row may wait for. A row waits for the last of what it needs: for
+"interfaces" when it speaks of a documented package's own class, module, import or variable, else for the
+room whose behaviour it describes."""
 
 
 class Row(NamedTuple):
-    """One documented promise: its id, the test that proves it ("" while open), what it waits for."""
+    """One documented promise: its id, the tests that prove it with a space between ("" while open), and
+    what it waits for. A test with parameters is named without them and stands for all of them."""
 
     id: str
     test: str
@@ -88,27 +96,38 @@ def check_rows(rows: list[Row], root: Path) -> list[str]:
     for row in rows:
         if row.waits not in CAPABILITIES:
             problems.append(f"{row.id}: waits for {row.waits!r}, which is none of {', '.join(CAPABILITIES)}")
-        if not row.test:
-            continue
-        file, _, name = row.test.partition("::")
-        if not file.startswith("tests/") or ".." in file or not name:
-            problems.append(f"{row.id}: {row.test!r} is not of the form tests/path.py::test_name")
-            continue
-        if file not in known:
-            known[file] = tests_in(root / file)
-        if name not in known[file]:
-            problems.append(f"{row.id}: there is no test {row.test}")
+        problems += [f"{row.id}: {problem}" for test in row.test.split() if (problem := check_test(test, root, known))]
     return problems
 
 
+def check_test(test: str, root: Path, known: dict[str, set[str]]) -> str | None:
+    """What is wrong with a test's name; `known` keeps the tests of files that were read."""
+    file, _, name = test.partition("::")
+    if not file.startswith("tests/") or ".." in file or not name:
+        return f"{test!r} is not of the form tests/path.py::test_name"
+    if not Path(file).name.startswith("test_"):
+        return f"{test!r} is in a file where pytest looks for no tests"
+    if file not in known:
+        known[file] = tests_in(root / file)
+    return None if name in known[file] else f"there is no test {test}"
+
+
 def tests_in(path: Path) -> set[str]:
-    """Names of the test functions at the top level of a file; none when it is no readable Python."""
+    """Names of the test functions at the top level of a file that are run; none when it is no readable
+    Python. What is always skipped, or expected to fail, proves nothing and is not among them."""
     try:
         body = ast.parse(path.read_text(encoding="utf-8")).body
     except (OSError, SyntaxError, ValueError):
         return set()
-    functions = [node.name for node in body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    return {name for name in functions if name.startswith("test")}
+    functions = [node for node in body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return {node.name for node in functions if node.name.startswith("test") and not _IDLE & set(_marks(node))}
+
+
+_IDLE = {"pytest.mark.skip", "pytest.mark.xfail", "pytest.fixture"}
+
+
+def _marks(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    return [ast.unparse(mark.func if isinstance(mark, ast.Call) else mark) for mark in node.decorator_list]
 
 
 def table(rows: list[Row]) -> str:
