@@ -8,6 +8,7 @@ import pytest
 from polyvox import (
     AsyncClient,
     Client,
+    File,
     Image,
     Message,
     Request,
@@ -175,8 +176,8 @@ def test_an_empty_file_and_broken_text_are_refused(tmp_path):
         ({"role": "user", "content": "x", "colour": 1}, {}, "colour"),
         (Message("boss", (Text("x"),)), {}, "role"),
         (Text(5), {}, "text"),
-        (Image(), {}, "exactly one"),
-        (Image(b"x", url="y"), {}, "exactly one"),
+        (Image(), {}, "needs one"),
+        (Image(b"x", url="y"), {}, "needs one"),
         (Image("text"), {}, "bytes"),
         ("x", {"temprature": 1}, "temprature"),
         ("x", {"temperature": "hot"}, "temperature"),
@@ -206,6 +207,81 @@ def test_nonsense_is_one_clear_error_before_anything_is_sent(prompt, options, wo
     assert word in str(caught.value)
     assert caught.value.sent == "no" and caught.value.billed is False
     assert transport.sent == []
+
+
+@pytest.mark.parametrize(
+    ("prompt", "options"),
+    [
+        ("x", {"timeout": "soon"}),
+        ("x", {"attachments": 5}),
+        ("x", {"attachments": "a.png"}),
+        ("x", {"headers": 5}),
+        ("x", {"headers": {"a": 5}}),
+        ("x", {"extra_body": 5}),
+        ("x", {"extra": {"openai.chat": 5}}),
+        ("x", {"cache": 5}),
+        (ToolResult("c", 5), {}),
+        (Text("x", extra=5), {}),
+        (Text("x", citations=5), {}),
+        (File(text=5), {}),
+        (Message("user", (Text("x"),), extra=5), {}),
+        (Message("user", (Text("x"),), name=5), {}),
+        (Message("user", 5), {}),
+        ({"role": "assistant", "tool_calls": 5}, {}),
+        ({"role": "user", "content": "x", 5: 5}, {}),
+        ({"role": "user", "content": "x", "name": 5}, {}),
+        (Request("m", (Message("user", (Text("x"),)),), tools=5), {}),
+        (Request("m", (Message("user", (Text("x"),)),), stop="x"), {}),
+        (Request("m", (Message("user", (Text("x"),)),), thinking="high"), {}),
+        (Request("m", (5,)), {}),
+        (Request("m", 5), {}),
+    ],
+)  # fmt: skip
+def test_a_value_of_the_wrong_type_is_an_error_of_ours_wherever_it_stands(prompt, options):
+    client, transport = client_of(said("never"))
+    with pytest.raises(InputError):
+        client.ask(prompt, **options)
+    with pytest.raises(InputError):
+        client.stream(prompt, **options)
+    assert transport.sent == []
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"model": []}, {"headers": "x"}, {"extra_body": "x"}, {"hooks": 5}, {"transport": []}, {"base_url": 5},
+        {"timeout": "1"}, {"api_key": 5}, {"api_key": " "}, {"retries": -1}, {"retries": "2"}, {"settings": {}},
+        {"dialect": "morse"}, {"system": 5}, {"temperature": "warm"},
+    ],
+)  # fmt: skip
+def test_a_client_made_of_nonsense_is_an_error_of_ours(facts):
+    with pytest.raises(InputError):
+        Client(**{"model": "m", "base_url": URL, "api_key": "test-key-123", "settings": Settings(), **facts}).ask("x")
+
+
+def test_batches_and_conversations_refuse_what_is_no_sequence():
+    client, _ = client_of()
+    for prompts in (None, 5, "text"):
+        with pytest.raises(InputError):
+            client.ask_batch(prompts)
+    with pytest.raises(InputError):
+        client.chat(messages=5)
+
+
+def test_a_progress_callback_that_fails_harms_no_answer(caplog):
+    client, _ = client_of(said("a"), said("b"))
+
+    def broken(done, total):
+        raise RuntimeError("boom")
+
+    assert [str(one) for one in client.ask_batch(["x", "y"], concurrency=1, on_progress=broken)] == ["a", "b"]
+    assert "boom" in caplog.text
+
+
+def test_an_option_of_the_wrong_type_is_shown_with_its_value():
+    with pytest.raises(InputError) as caught:
+        client_of()[0].ask("x", temperature="hot")
+    assert "'hot'" in caught.value.message
 
 
 def test_a_misspelt_option_is_told_with_the_nearest_name():

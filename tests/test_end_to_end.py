@@ -154,6 +154,24 @@ def test_text_is_delivered_as_it_comes_not_at_the_end():
         assert server.wait_for(lambda it: it.open_connections == 0)
 
 
+def test_leaving_a_stream_by_break_closes_its_connection():
+    first = STREAMS["openai.chat"].encode()[:300]
+    with FaultServer(send(head_of("openai.chat") + chunked(first)), stall) as server:
+
+        async def go():
+            facts = {"base_url": server.url, "api_key": "test-key-123", "settings": Settings()}
+            async with AsyncClient("m", **facts) as client:
+                async for _ in client.stream("hi"):
+                    break
+                return await asyncio.to_thread(server.wait_for, lambda it: it.connections and not it.open_connections)
+
+        assert asyncio.run(go())
+        with client_at(server) as client:
+            for _ in client.stream("hi"):
+                break
+            assert server.wait_for(lambda it: it.connections == 2 and not it.open_connections)
+
+
 def test_cancelling_a_call_reaches_the_server_within_a_second():
     with FaultServer(stall) as server:
 

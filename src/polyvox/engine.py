@@ -124,7 +124,7 @@ class Engine:
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.rule = rule or RetryRule()
-        self.hooks = tuple(hooks)
+        self.hooks = tuple(hooks or ())
         self.sleep = sleep
         self.chance = chance
         self._deadlines: dict[int, Deadlines] = {}
@@ -399,7 +399,7 @@ class Call:
         if delay is None:
             raise self.final(error)
         self._waited = delay
-        log.info("%s: %s; next try in %.2f s", self.deployment.name, error.kind, delay)
+        log.warning("%s: %s; next try in %.2f s", self.deployment.name, error.kind, delay)
         await self.engine.sleep(delay)
 
     def annotate(self, error: PolyvoxError) -> None:
@@ -601,6 +601,9 @@ class StreamRun:
             losses=self._call.losses,
             complete=False,
         )
+
+    def __del__(self) -> None:
+        self._call.end()  # left in the middle: its deadline has nobody left to tell
 
     async def _cut(self) -> None:
         exchange, self._exchange = self._exchange, None

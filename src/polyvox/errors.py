@@ -18,7 +18,7 @@ class PolyvoxError(Exception):
 
     Attributes:
         message: one line, what happened.
-        hint: what to type or change next, or None.
+        hint: what to type or change next.
         provider, model: where it happened, or None for errors that never left this machine.
         status: HTTP status, or None.
         code, type, param: the provider's own words for it, verbatim.
@@ -34,6 +34,7 @@ class PolyvoxError(Exception):
 
     kind: ClassVar[str] = "error"
     retry: ClassVar[bool] = False
+    advice: ClassVar[str] = "run it again with --debug, or with logging at DEBUG, for more"  # the hint of last resort
 
     def __init__(
         self,
@@ -57,7 +58,7 @@ class PolyvoxError(Exception):
     ) -> None:
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = hint or self.advice
         self.provider = provider
         self.model = model
         self.status = status
@@ -123,10 +124,13 @@ class InvalidRequestError(PolyvoxError):
     """The request is wrong, and sending it again will not help."""
 
     kind = "invalid_request"
+    advice = "compare the request with what the provider documents for this model"
 
 
 class InputError(InvalidRequestError):
     """What the caller passed is unusable; found here, before anything was sent."""
+
+    advice = "see the documentation of the function that was called"
 
     def __init__(self, message: str, **facts: Any) -> None:
         super().__init__(message, **{"sent": "no", "billed": False, **facts})
@@ -142,36 +146,42 @@ class ContextLengthError(InvalidRequestError):
     """The prompt, or prompt plus answer, is longer than the model's context."""
 
     kind = "context_length"
+    advice = "shorten the conversation, or choose a model with a longer context"
 
 
 class UnsupportedParamError(InvalidRequestError):
     """The model or provider does not take a parameter, or not this value of it."""
 
     kind = "unsupported_param"
+    advice = "leave the parameter out, or choose a model that takes it"
 
 
 class TooLargeError(InvalidRequestError):
     """The request body is larger than the provider accepts."""
 
     kind = "too_large"
+    advice = "send less at once: fewer or smaller files and images"
 
 
 class ContentPolicyError(InvalidRequestError):
     """The provider refused the prompt on policy grounds."""
 
     kind = "content_policy"
+    advice = "the provider will not answer this prompt; rephrase it"
 
 
 class RefusalError(PolyvoxError):
     """The model refused, and the caller asked for that to be an error."""
 
     kind = "refusal"
+    advice = "rephrase the question, or ask another model"
 
 
 class NotFoundError(PolyvoxError):
     """The provider does not know the model, deployment or object."""
 
     kind = "not_found"
+    advice = "list what there is with: polyvox models list"
 
 
 class UnknownModelError(NotFoundError, InputError):
@@ -186,6 +196,7 @@ class ConflictError(PolyvoxError):
     """Another request holds what this one needs."""
 
     kind = "conflict"
+    advice = "wait for the other request to end, then try again"
     retry = True
 
 
@@ -196,6 +207,7 @@ class AuthError(PolyvoxError):
     """The key is missing, wrong or revoked."""
 
     kind = "auth"
+    advice = "check that the API key is right, active, and meant for this endpoint"
 
 
 class MissingKeyError(AuthError):
@@ -209,24 +221,28 @@ class PermissionDeniedError(PolyvoxError):
     """The key is good, but may not do this."""
 
     kind = "permission"
+    advice = "check the project, region and scopes of the key"
 
 
 class BillingError(PolyvoxError):
     """The account cannot pay: no credit, or a spending limit."""
 
     kind = "billing"
+    advice = "add credit or raise the spending limit of the account"
 
 
 class QuotaError(BillingError):
     """The account's quota is used up; waiting a minute will not help."""
 
     kind = "quota"
+    advice = "raise the quota, or use another account or provider"
 
 
 class RateLimitError(PolyvoxError):
     """Too many requests or tokens for now; `retry_after` says how long, when the provider does."""
 
     kind = "rate_limit"
+    advice = "wait, or send fewer requests at a time"
     retry = True
 
 
@@ -237,6 +253,7 @@ class ServerError(PolyvoxError):
     """The provider failed."""
 
     kind = "server"
+    advice = "try again later, or ask another provider; it is the provider's fault"
     retry = True
 
 
@@ -244,18 +261,21 @@ class OverloadedError(ServerError):
     """The provider, or this deployment of it, has no capacity now."""
 
     kind = "overloaded"
+    advice = "try again later, or name another model"
 
 
 class BadResponseError(PolyvoxError):
     """The answer is not what the protocol promises: not JSON, HTML, the wrong shape, too large."""
 
     kind = "bad_response"
+    advice = "check that base_url is an API and not a web page; if it is, the provider sent rubbish"
 
 
 class StreamInterruptedError(PolyvoxError):
     """The stream ended without its end marker. `partial` has what arrived; it is not the answer."""
 
     kind = "stream_interrupted"
+    advice = "ask again; what had arrived is in the partial attribute"
     retry = True
 
 
@@ -266,6 +286,7 @@ class ConnectionFailedError(PolyvoxError):
     """No connection, or it broke before any byte of the answer."""
 
     kind = "connection"
+    advice = "check the address, the network and the proxy settings"
     retry = True
 
 
@@ -273,6 +294,7 @@ class CallTimeoutError(PolyvoxError):
     """A time limit ran out: connect, first byte, idle or total; the message says which."""
 
     kind = "timeout"
+    advice = "give it longer with timeout=SECONDS, or stream"
     retry = True
 
 
@@ -280,6 +302,7 @@ class CallCancelledError(PolyvoxError):
     """The call was cancelled before it ended."""
 
     kind = "cancelled"
+    advice = "ask again when nothing cancels the call"
 
 
 # ---- this side --------------------------------------------------------------------------------
@@ -289,6 +312,7 @@ class ConfigError(PolyvoxError):
     """Configuration is wrong. `problems` lists all of it, each as `file:line: what`."""
 
     kind = "config"
+    advice = "see what is configured, and where, with: polyvox config list --origin"
 
     def __init__(self, message: str, *, problems: tuple[str, ...] = (), **facts: Any) -> None:
         super().__init__(message, **{"sent": "no", "billed": False, **facts})
@@ -303,6 +327,7 @@ class UsageError(PolyvoxError):
     """polyvox is used in a way that cannot work, such as a sync call inside its own loop."""
 
     kind = "usage"
+    advice = "see the documentation of the function that was called"
 
 
 class MissingExtraError(UsageError):

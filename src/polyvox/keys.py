@@ -234,6 +234,7 @@ class RedactingFilter(logging.Filter):
 
 
 _filter = RedactingFilter()
+_silent = logging.NullHandler()
 _loggers_seen = 0
 
 
@@ -249,6 +250,8 @@ def install_redaction() -> None:
         return
     for family in _FAMILIES:
         logging.getLogger(family)
+    # A library says nothing unless the program listens; Python would print warnings of its own accord.
+    logging.getLogger("polyvox").addHandler(_silent)
     for name in list(manager.loggerDict):
         if name.split(".", 1)[0] in _FAMILIES:
             logging.getLogger(name).addFilter(_filter)  # adding it twice adds it once

@@ -195,4 +195,4 @@ def test_help_shows_its_examples_a_line_each(run):
     for words in (("--help",), ("ask", "--help"), ("completion", "--help")):
         text = run(*words).stdout
         assert "\\b" not in text and "\x08" not in text
-    assert "\n    polyvox ask \"Why is the sky blue?\"\n" in run("ask", "--help").stdout
+    assert '\n    polyvox ask "Why is the sky blue?"\n' in run("ask", "--help").stdout

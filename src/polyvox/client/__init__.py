@@ -4,6 +4,7 @@ Everything is written once, async; the sync face is the same object behind the p
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -12,8 +13,9 @@ from msgspec.structs import replace
 
 from polyvox import portal
 from polyvox.client.chats import AsyncChat, Chat
+from polyvox.client.check import count, seconds, shown, table, text_or_none
 from polyvox.client.deployments import Deployments
-from polyvox.client.inputs import Options, Prompt, as_messages, request_fields
+from polyvox.client.inputs import Options, Prompt, as_messages, checked_request, request_fields
 from polyvox.client.streams import AsyncStream, Stream
 from polyvox.config import Settings
 from polyvox.engine import CallOptions, Deployment, Engine, StreamRun
@@ -21,6 +23,8 @@ from polyvox.errors import CallCancelledError, InputError, PolyvoxError
 from polyvox.routing import RetryRule
 from polyvox.transports import Transport
 from polyvox.types import Request, Response
+
+log = logging.getLogger("polyvox.client")
 
 Progress = Callable[[int, int], None]
 """Called with how many prompts are done and how many there are."""
@@ -79,14 +83,16 @@ class AsyncClient:
             settings, base_url=base_url, api_key=api_key, dialect=dialect, transport=transport
         )
         self._model = model
-        self._system = system
-        self._timeout = timeout
-        self._headers = dict(headers or {})
-        self._extra_body = dict(extra_body or {})
-        self._retries = retries
+        self._system = text_or_none("system", system)
+        self._timeout = None if timeout is None else seconds("timeout", timeout)
+        self._headers = table("headers", headers, str)
+        self._extra_body = table("extra_body", extra_body)
+        self._retries = None if retries is None else count("retries", retries, 0)
         self._strict = strict
         self._fields = request_fields(options)
-        self._engine = Engine(hooks=hooks, rule=RetryRule(retries) if retries is not None else None)
+        if not isinstance(hooks, Iterable) or isinstance(hooks, str):
+            raise InputError(f"hooks must be a sequence of objects, not {shown(hooks)}")
+        self._engine = Engine(hooks=tuple(hooks), rule=RetryRule(retries) if retries is not None else None)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} model={self._model!r}>"
@@ -160,9 +166,10 @@ class AsyncClient:
 
         concurrency bounds the calls under way; said is what `ask` takes.
         """
+        if isinstance(prompts, str | bytes) or not isinstance(prompts, Iterable):
+            raise InputError(f"prompts must be a sequence of prompts, not {shown(prompts)}")
         waiting = list(prompts)
-        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
-            raise InputError(f"concurrency must be a whole number of at least 1, not {concurrency!r}")
+        count("concurrency", concurrency, 1)
         answers: list[Response | PolyvoxError] = [CallCancelledError("not asked", sent="no")] * len(waiting)
         numbers = iter(range(len(waiting)))
         done = 0
@@ -176,7 +183,7 @@ class AsyncClient:
                     answers[number] = error
                 done += 1
                 if on_progress is not None:
-                    on_progress(done, len(waiting))
+                    _tell(on_progress, done, len(waiting))
 
         async with asyncio.TaskGroup() as group:
             for _ in range(min(concurrency, len(waiting))):
@@ -202,9 +209,9 @@ class AsyncClient:
         settings = self._deployments.settings
         fields = {**self._fields, **request_fields(options)} if options else self._fields
         if isinstance(prompt, Request):
-            request = replace(
-                prompt, model=deployment.model, messages=as_messages(prompt.messages, system, attachments), **fields
-            )
+            whole = checked_request(prompt)
+            messages = as_messages(whole.messages, system, attachments)
+            request = replace(whole, model=deployment.model, messages=messages, **fields)
         else:
             instructions = system or self._system or settings.system
             messages = as_messages(prompt, instructions, attachments)
@@ -212,15 +219,15 @@ class AsyncClient:
                 fields = {**usual, **fields}
             request = Request(deployment.model, messages, **fields)
         if self._extra_body or extra_body:
-            request = _with_body(request, deployment.dialect.name, {**self._extra_body, **(extra_body or {})})
+            body = {**self._extra_body, **table("extra_body", extra_body)}
+            request = _with_body(request, deployment.dialect.name, body)
         if self._retries is None and self._engine.rule.retries != settings.retries:
             self._engine.rule = RetryRule(settings.retries)
-        limit = timeout if timeout is not None else self._timeout if self._timeout is not None else deployment.timeout
-        if limit is not None and not limit > 0:
-            raise InputError(f"timeout must be a number of seconds above 0, not {limit!r}")
+        limit = self._timeout if timeout is None else seconds("timeout", timeout)
+        limit = deployment.timeout if limit is None else limit
         how = CallOptions(
             limit,
-            {**self._headers, **headers} if headers else self._headers,
+            {**self._headers, **table("headers", headers, str)} if headers else self._headers,
             strict if strict is not None else self._strict if self._strict is not None else settings.strict,
         )
         return request, deployment, how
@@ -240,6 +247,14 @@ class AsyncClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def _tell(on_progress: Progress, done: int, total: int) -> None:
+    """A progress callback that fails harms no call."""
+    try:
+        on_progress(done, total)
+    except Exception:
+        log.warning("on_progress failed", exc_info=True)
 
 
 def _with_body(request: Request, dialect: str, keys: Mapping[str, Any]) -> Request:

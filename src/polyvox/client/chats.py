@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from msgspec.structs import replace
 
+from polyvox.client.check import shown
 from polyvox.client.inputs import Options, Prompt, as_messages
 from polyvox.client.streams import AsyncStream, Stream
+from polyvox.errors import InputError
 from polyvox.types import Message, Response
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ class _Talk:
         self.model = model
         self.system = system
         self.options = options
+        if not isinstance(messages, Iterable):
+            raise InputError(f"messages must be a sequence of messages, not {shown(messages)}")
         before = list(messages)
         self.messages: tuple[Message, ...] = as_messages(before) if before else ()
 

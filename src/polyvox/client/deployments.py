@@ -9,6 +9,7 @@ from typing import Any
 from polyvox import catalog, config, keys
 from polyvox.auth import credentials
 from polyvox.catalog import Catalog, Provider, Target
+from polyvox.client.check import shown, text_or_none
 from polyvox.config import Settings
 from polyvox.dialects import NAMES, Endpoint, dialect
 from polyvox.engine import Deployment
@@ -31,8 +32,12 @@ class Deployments:
         dialect: str = "openai.chat",
         transport: Transport | None = None,
     ) -> None:
+        if settings is not None and not isinstance(settings, Settings):
+            raise InputError(f"settings must be Settings, not {shown(settings)}", hint="see polyvox.config.load()")
+        if transport is not None and not callable(getattr(transport, "send", None)):
+            raise InputError(f"transport must have send and close, not {shown(transport)}")
         self._fixed = settings
-        self._base_url = base_url
+        self._base_url = text_or_none("base_url", base_url)
         self._api_key = None if api_key is None else keys.secret_of(_checked_key(api_key))
         if dialect not in NAMES:
             raise InputError(f"there is no dialect {dialect!r}", hint=f"dialects are {', '.join(NAMES)}")
@@ -52,6 +57,8 @@ class Deployments:
         settings = self._fixed or config.current()
         if settings is not self._made_for:
             self._renew(settings)
+        if name is not None and not isinstance(name, str):
+            raise InputError(f"model must be a name, not {shown(name)}")
         found = self._made.get(name)
         if found is None:
             if self._closed:
@@ -72,8 +79,6 @@ class Deployments:
     def _make(self, name: str | None, settings: Settings) -> Deployment:
         rows = catalog.load().with_overrides(settings.providers, settings.origins)
         name = name or settings.model
-        if name is not None and not isinstance(name, str):
-            raise InputError(f"model must be a name, not {type(name).__name__}")
         if self._base_url is not None:
             target = self._own(name, rows)
         elif name is None:
@@ -188,8 +193,7 @@ def _first_byte(row: Provider, settings: Settings) -> float | None:
 
 
 def _checked_key(key: Any) -> Any:
-    if isinstance(key, keys.Secret):
-        return key
-    if not isinstance(key, str) or not key.strip():
+    text = key.reveal() if isinstance(key, keys.Secret) else key
+    if not isinstance(text, str) or not text.strip():
         raise InputError("api_key must be text that is not empty", hint="leave it out to use the configured key")
     return key

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
+from polyvox.client.check import shown, sound, table, text_or_none
 from polyvox.errors import InputError
 from polyvox.types import (
     PART_TYPES,
@@ -91,6 +92,8 @@ def as_messages(prompt: Any, system: str | None = None, attachments: Iterable[An
     if system is None and type(prompt) is str and not attachments and prompt and not prompt.isspace():
         return (Message("user", (Text(prompt),)),)
     messages = _messages(prompt)
+    if isinstance(attachments, str | bytes) or not isinstance(attachments, Iterable):
+        raise InputError(f"attachments must be a sequence, not {shown(attachments)}", hint='say attachments=["a.png"]')
     parts = tuple([attachment(thing) for thing in attachments])
     if parts:
         if messages and messages[-1].role == "user":
@@ -99,9 +102,8 @@ def as_messages(prompt: Any, system: str | None = None, attachments: Iterable[An
             messages.append(Message("user", parts))
     if not any(message.parts for message in messages):
         raise InputError("the prompt is empty", hint="say something, or attach a file")
-    if system is not None:
-        if not isinstance(system, str):
-            raise InputError(f"system must be text, not {type(system).__name__}")
+    if text_or_none("system", system) is not None:
+        assert system is not None
         messages.insert(0, Message("system", (Text(system),)))
     return tuple(messages)
 
@@ -148,31 +150,26 @@ def _checked(message: Message) -> Message:
     if isinstance(parts, str):
         return replace(message, parts=(Text(parts),))
     if not isinstance(parts, Iterable):
-        raise InputError(f"Message.parts is a sequence of parts, not {type(parts).__name__}")
-    checked = tuple([_checked_part(part) for part in parts])
-    return message if isinstance(parts, tuple) else replace(message, parts=checked)
-
-
-# The field of each part that must be text.
-_TEXTS: dict[type, tuple[str, ...]] = {Text: ("text",), ToolCall: ("id", "name", "arguments"), ToolResult: ("call_id",)}
+        raise InputError(f"Message.parts is a sequence of parts, not {shown(parts)}")
+    return sound(replace(message, parts=tuple([_checked_part(part) for part in parts])))
 
 
 def _checked_part(part: Any) -> Part:
     if not isinstance(part, PART_TYPES):
         raise InputError(f"a message cannot hold {type(part).__name__}", hint='parts are values such as Text("hello")')
-    for name in _TEXTS.get(type(part), ()):
-        if not isinstance(value := getattr(part, name), str):
-            raise InputError(f"{type(part).__name__}.{name} must be text, not {type(value).__name__}")
-    if isinstance(part, Media):
-        given = [name for name in ("data", "url", "file_id") if getattr(part, name) is not None]
-        if len(given) != 1 and not (isinstance(part, File) and part.text is not None) and not part.origin:
-            raise InputError(f"{type(part).__name__} needs exactly one of data, url and file_id, not {given or 'none'}")
-        if part.data is not None and not isinstance(part.data, bytes):
-            raise InputError(f"{type(part).__name__}.data must be bytes, not {type(part.data).__name__}")
-    if isinstance(part, ToolResult):
-        for inner in part.parts:
-            _checked_part(inner)
-    return part
+    checked: Part = sound(part)
+    if isinstance(checked, Media):
+        given = [name for name in ("data", "url", "file_id") if getattr(checked, name) is not None]
+        if len(given) != 1 and not (isinstance(checked, File) and checked.text is not None) and not checked.origin:
+            raise InputError(f"{type(checked).__name__} needs one of data, url and file_id, not {given or 'none'}")
+    if isinstance(checked, ToolResult):
+        return replace(checked, parts=tuple([_checked_part(inner) for inner in checked.parts]))
+    return checked
+
+
+def checked_request(request: Request) -> Request:
+    """A whole request whose every field is what it promises; InputError otherwise."""
+    return replace(sound(request), messages=tuple([_checked(message) for message in request.messages]))
 
 
 # ---- {"role": ..., "content": ...} ------------------------------------------------------------
@@ -183,7 +180,7 @@ def _from_dict(raw: Mapping[str, Any]) -> Message:
     role, content = raw.get("role"), raw.get("content")
     if role not in ROLES:
         raise InputError(f"a message needs a role, one of {', '.join(ROLES)}; this one has {role!r}")
-    unknown = set(raw) - {"role", "content", "name", "tool_calls", "tool_call_id"}
+    unknown = {str(key) for key in raw} - {"role", "content", "name", "tool_calls", "tool_call_id"}
     if unknown:
         raise InputError(
             f"a message has role, content, name, tool_calls and tool_call_id, not {', '.join(sorted(unknown))}",
@@ -196,10 +193,11 @@ def _from_dict(raw: Mapping[str, Any]) -> Message:
         parts += [_part_from(item) for item in content]
     elif content is not None:
         raise InputError(f"content is text or a list of parts, not {type(content).__name__}")
+    name = text_or_none("name", raw.get("name"))
     if role == "tool":
-        return Message("tool", (ToolResult(str(raw.get("tool_call_id") or ""), tuple(parts), raw.get("name")),))
-    parts += [_call_from(call) for call in raw.get("tool_calls") or ()]
-    return Message(role, tuple(parts), raw.get("name"))
+        return Message("tool", (ToolResult(str(raw.get("tool_call_id") or ""), tuple(parts), name),))
+    parts += [_call_from(call) for call in _items("tool_calls", raw.get("tool_calls") or ())]
+    return Message(role, tuple(parts), name)
 
 
 def _part_from(raw: Any) -> Part:
@@ -329,6 +327,8 @@ def request_fields(options: Mapping[str, Any]) -> dict[str, Any]:
             raise _unknown_option(name)
         if value is UNSET or value is None:
             continue
+        if name == "extra":
+            value = {key: table(f"extra[{key!r}]", keys) for key, keys in table("extra", value).items()}
         read = _READERS.get(name)
         fields[name] = _typed(name, value) if read is None else read(value)
     if "schema" in fields:
@@ -363,7 +363,7 @@ def _typed(name: str, value: Any) -> Any:
     wanted: Any = _TYPES[name]
     if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
         words = " or ".join(kind.__name__ for kind in wanted)
-        raise InputError(f"{name} must be {words}, not {type(value).__name__}")
+        raise InputError(f"{name} must be {words}, not {shown(value)}")
     if isinstance(value, float) and not -1e308 < value < 1e308:
         raise InputError(f"{name} must be a finite number, not {value}")
     least = _AT_LEAST.get(name)
@@ -374,7 +374,7 @@ def _typed(name: str, value: Any) -> Any:
 
 def _items(name: str, value: Any) -> list[Any]:
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        raise InputError(f"{name} must be a sequence, not {type(value).__name__}")
+        raise InputError(f"{name} must be a sequence, not {shown(value)}")
     return list(value)
 
 
@@ -429,6 +429,14 @@ def _read_words(value: Any) -> tuple[str, ...]:
     return words
 
 
+def _read_cache(value: Any) -> CacheHint | UnsetType:
+    if isinstance(value, bool):
+        return CacheHint() if value else UNSET
+    if not isinstance(value, CacheHint):
+        raise InputError(f"cache is True or a CacheHint, not {shown(value)}")
+    return value
+
+
 _READERS: dict[str, Callable[[Any], Any]] = {
     "tools": _read_tools,
     "tool_choice": _read_tool_choice,
@@ -437,5 +445,5 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "thinking": _read_thinking,
     "stop": _read_words,
     "modalities": _read_words,
-    "cache": lambda value: CacheHint() if value is True else value,
+    "cache": _read_cache,
 }

@@ -152,6 +152,7 @@ def load(
         >>> load(arguments={"timeout": 30}, env={}, files=()).timeout
         30.0
     """
+    _check_sources(dotenv, files, loaders)
     env = os.environ if env is None else env
     known = catalog.load().providers
     layers = _Layers()
@@ -168,6 +169,16 @@ def load(
     if layers.problems:
         raise ConfigError("the configuration cannot be used", problems=tuple(dict.fromkeys(layers.problems)))
     return _built(layers.entries)
+
+
+def _check_sources(dotenv: Any, files: Any, loaders: Any) -> None:
+    """Refuse sources that are no paths or no loaders, before any of them is read."""
+    for name, value in (("files", files), ("loaders", loaders)):
+        if value is not None and (isinstance(value, str | bytes) or not isinstance(value, Sequence)):
+            raise ConfigError(f"{name} must be a sequence, not {type(value).__name__}", hint=f"say {name}=[...]")
+    for path in (*(files or ()), *(() if dotenv is None else (dotenv,))):
+        if not isinstance(path, str | os.PathLike):
+            raise ConfigError(f"a configuration file is named by a path, not by {type(path).__name__}")
 
 
 def default_files(env: Mapping[str, str] | None = None) -> tuple[Path, ...]:
@@ -355,6 +366,7 @@ def _load_current(arguments: Mapping[str, Any]) -> _Current:
     sources = {name: arguments[name] for name in _SOURCES if arguments.get(name) is not None}
     values = {name: value for name, value in arguments.items() if name not in _SOURCES}
     files = sources.get("files")
+    _check_sources(sources.get("dotenv"), files, sources.get("loaders"))
     watched = tuple(map(Path, files)) if files is not None else _candidates(config_dir())
     if "dotenv" in sources:
         watched += (Path(sources["dotenv"]),)

@@ -226,11 +226,11 @@ class HttpExchange:
         self._cut()
 
     def __del__(self) -> None:
-        # Nobody closed it. aiohttp takes its connection back by itself; the slot is ours to return, and
-        # the collector may run in any thread.
+        # Nobody closed it, as when a loop over a stream is left early: the connection is cut. The collector
+        # may run in any thread, so the loop does it.
         if getattr(self, "_open", False) and self._pool.usable():
-            self._pool.loop.call_soon_threadsafe(self._watch.stop)
-            self._pool.loop.call_soon_threadsafe(self._pool.slots.release)
+            for step in (self._reply.close, self._watch.stop, self._pool.slots.release):
+                self._pool.loop.call_soon_threadsafe(step)
 
     async def _raw(self) -> bytes:
         if self._error is not None:
