@@ -337,4 +337,7 @@ def make_error(
 
 def request_id(headers: Mapping[str, str]) -> str | None:
     """The provider's id of the request, from whichever header has it; names in lower case."""
-    return next((headers[name] for name in _REQUEST_IDS if headers.get(name)), None)
+    for name in _REQUEST_IDS:
+        if found := headers.get(name):
+            return found
+    return None

@@ -253,14 +253,17 @@ def _messages(messages: tuple[Message, ...], out: _Out) -> list[dict[str, Any]]:
     # stand between the results of one turn.
     beside: list[dict[str, Any]] = []
     for i, message in enumerate(messages):
-        where = f"messages[{i}]"
         parts = message.parts
         # The common case, and the hot one: plain words from somebody.
-        if len(parts) == 1 and message.role != "tool" and type(parts[0]) is Text and _bare(parts[0]):
-            wire: dict[str, Any] = {"role": _role(message.role, out), "content": parts[0].text}
-            found += _flushed(beside)
-            found.append(_finish(message, wire, out, where))
+        if len(parts) == 1 and type(text := parts[0]) is Text and message.role != "tool" and _bare(text):
+            if beside:
+                found += _flushed(beside)
+            wire: dict[str, Any] = {"role": _role(message.role, out), "content": text.text}
+            if message.name is not None or message.extra:
+                _finish(message, wire, out, f"messages[{i}]")
+            found.append(wire)
             continue
+        where = f"messages[{i}]"
         others = [(f"{where}.parts[{j}]", part) for j, part in enumerate(parts) if type(part) is not ToolResult]
         if message.role == "assistant":
             found += _flushed(beside)

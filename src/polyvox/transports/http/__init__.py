@@ -25,7 +25,7 @@ from polyvox.transports.http.address import (
 )
 from polyvox.transports.http.clock import WATCH, Watch
 from polyvox.transports.http.failures import body_error, head_error
-from polyvox.transports.http.inflate import MAX_INFLATED, Inflate, plain_headers
+from polyvox.transports.http.inflate import MAX_INFLATED, HeadFields, Inflate
 from polyvox.transports.http.pool import Pool
 
 if TYPE_CHECKING:
@@ -166,7 +166,6 @@ class HttpExchange:
 
     def __init__(self, reply: ClientResponse, watch: Watch, pool: Pool, where: str) -> None:
         self.status: int = reply.status
-        self._headers: Mapping[str, str] | None = None
         self._reply = reply
         self._content = reply.content
         self._watch = watch
@@ -183,10 +182,8 @@ class HttpExchange:
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The head's fields, names in lower case; made when first asked for."""
-        if self._headers is None:
-            self._headers = plain_headers(self._reply)
-        return self._headers
+        """The head's fields, names in lower case."""
+        return HeadFields(self._reply.headers)
 
     async def read(self, limit: int) -> bytes:
         """The whole body, decoded; BadResponseError and a closed connection beyond `limit` bytes."""

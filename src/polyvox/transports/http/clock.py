@@ -29,9 +29,12 @@ class Clock:
         self._handle: asyncio.TimerHandle | None = None
         self._armed = math.inf
 
-    def expect(self, watch: Watch, when: float) -> None:
-        """Look at this watch at a time, or earlier."""
+    def add(self, watch: Watch) -> None:
+        """Look at this watch from now on, whenever one is due."""
         self._watches[watch] = None
+
+    def expect(self, when: float) -> None:
+        """Somebody is due at this time."""
         if when < self._armed:
             if self._handle is not None:
                 self._handle.cancel()
@@ -53,8 +56,7 @@ class Clock:
         self._handle, self._armed = None, math.inf
         for watch in list(self._watches):
             due = watch.look()
-            if due < math.inf:
-                self.expect(watch, due)
+            self.expect(due)
 
 
 class Watch:
@@ -73,6 +75,7 @@ class Watch:
         self._task: asyncio.Task[Any] | None = asyncio.current_task()
         self.cancels = self._task.cancelling() if self._task else 0
         self._deadline = math.inf
+        clock.add(self)
         self._move(limits.connect)
 
     def connected(self) -> None:
@@ -103,7 +106,7 @@ class Watch:
     def _move(self, seconds: float | None) -> None:
         now = self._clock.loop.time()
         self._deadline = math.inf if seconds is None else now + seconds
-        self._clock.expect(self, self._deadline if self.reply is None else min(self._deadline, now + LOOK_SECONDS))
+        self._clock.expect(self._deadline if self.reply is None else min(self._deadline, now + LOOK_SECONDS))
 
     def look(self) -> float:
         """Act if the time has come; when to look again, or never."""

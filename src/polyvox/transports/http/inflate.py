@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aiohttp import ClientResponse
+    from multidict import CIMultiDictProxy
 
 MAX_INFLATED = 1024 * 1024  # decoded bytes one chunk() gives at most
 
@@ -67,14 +68,30 @@ class Inflate:
         return -zlib.MAX_WBITS if self.name == "deflate" and self._pending[0] & 0x0F != 8 else window
 
 
-def plain_headers(reply: ClientResponse) -> dict[str, str]:
-    """Header fields by lower-case name, repeated ones joined, always encodable."""
-    found = reply.headers
-    plain = {name.lower(): value for name, value in found.items()}
-    if len(plain) != len(found):
-        plain = {name: ", ".join(found.getall(name)) for name in plain}
-    if not "".join(plain.values()).isascii():
+class HeadFields(Mapping[str, str]):
+    """The fields of a head by lower-case name, repeated ones joined, always encodable. Each is made when it
+    is asked for: of a score of fields a call needs one or two."""
+
+    __slots__ = ("_found",)
+
+    def __init__(self, found: CIMultiDictProxy[str]) -> None:
+        self._found = found
+
+    def __getitem__(self, name: str) -> str:
+        values = self._found.getall(name)
+        value = values[0] if len(values) == 1 else ", ".join(values)
         # Undecodable bytes come as lone surrogates, which no encoder downstream takes.
-        for name, value in plain.items():
-            plain[name] = value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return plain
+        return value if value.isascii() else value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The field, or the default."""
+        return self[name] if name in self._found else default
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys([name.lower() for name in self._found]))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
