@@ -14,6 +14,7 @@ from polyvox import (
     Request,
     Text,
     Thinking,
+    ToolCall,
     ToolChoice,
     ToolResult,
     Video,
@@ -33,6 +34,7 @@ from polyvox.types import Ended, Started
 from tests.scripted import Scripted, failed, said, streamed
 
 URL = "http://127.0.0.1:9/v1"
+WORDS = Message("user", (Text("go"),))
 
 
 def client_of(*answers, **facts):
@@ -489,6 +491,33 @@ def test_tool_calls_go_back_with_their_results():
     sent = transport.bodies()[1]["messages"]
     assert sent[1]["tool_calls"] == [call]
     assert sent[2] == {"role": "tool", "tool_call_id": "c9", "content": "42"}
+
+
+CALL = Message("assistant", (ToolCall("c1", "f", "{}"), ToolCall("c2", "g", "{}")))
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        [WORDS, CALL],
+        [WORDS, CALL, Message("tool", (ToolResult("c1"),))],
+        [WORDS, CALL, Message("tool", (ToolResult("c1"),)), WORDS, Message("tool", (ToolResult("c2"),))],
+        [WORDS, Message("tool", (ToolResult("c1"),))],
+        [WORDS, CALL, Message("tool", (ToolResult("c1"), ToolResult("c2"), ToolResult("c9")))],
+    ],
+)
+def test_a_history_with_a_call_or_a_result_alone_is_refused_before_it_is_paid_for(history):
+    client, transport = client_of(said("never"))
+    with pytest.raises(InputError) as caught:
+        client.ask(history)
+    assert "tool call" in caught.value.message and transport.sent == []
+
+
+def test_a_history_whose_calls_are_all_answered_goes_out():
+    results = [Message("tool", (ToolResult("c2", (Text("2"),)),)), Message("user", (ToolResult("c1"), Text("and?")))]
+    client, transport = client_of(said("ok"))
+    client.ask([WORDS, CALL, *results])
+    assert [message["role"] for message in transport.bodies()[0]["messages"]][:2] == ["user", "assistant"]
 
 
 # ---- batches ----------------------------------------------------------------------------------

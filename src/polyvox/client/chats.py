@@ -28,7 +28,7 @@ class _Talk:
         if not isinstance(messages, Iterable):
             raise InputError(f"messages must be a sequence of messages, not {shown(messages)}")
         before = list(messages)
-        self.messages: tuple[Message, ...] = as_messages(before) if before else ()
+        self.messages: tuple[Message, ...] = as_messages(before, whole=False) if before else ()
 
     def clear(self) -> None:
         """Forget what was said; model and system stay."""
@@ -42,7 +42,7 @@ class _Talk:
         self.messages = tuple(kept)
 
     def _asking(self, prompt: Prompt, attachments: Iterable[Any]) -> tuple[Message, ...]:
-        return self.messages + as_messages(prompt, None, attachments)
+        return self.messages + as_messages(prompt, None, attachments, whole=False)
 
     def _keep(self, asked: tuple[Message, ...], response: Response) -> Response:
         self.messages = (*asked, replace(response.message, role="assistant"))

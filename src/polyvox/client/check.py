@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from polyvox import types
 from polyvox.errors import InputError
+from polyvox.types import Message, Opaque, ToolCall, ToolResult
 
 _S = TypeVar("_S", bound=Struct)
 
@@ -77,3 +78,39 @@ def text_or_none(name: str, value: Any) -> str | None:
     if value is not None and not isinstance(value, str):
         raise InputError(f"{name} must be text, not {shown(value)}")
     return value
+
+
+def answered(messages: tuple[Message, ...]) -> None:
+    """Refuse a history in which a tool call has no result, or a result no call: no provider takes it, and
+    some bill the refusal. Results stand right behind the turn that called."""
+    waiting: dict[str, None] = {}
+    known: set[str] = set()
+    for place, message in enumerate(messages):
+        for part in message.parts:
+            if type(part) is ToolResult:
+                if part.call_id not in waiting and part.call_id not in known:
+                    raise InputError(
+                        f"messages[{place}] has a result for the tool call {part.call_id!r}, which nobody made",
+                        hint="put the message with the call before it, or take the result out",
+                    )
+                waiting.pop(part.call_id, None)
+        if message.role == "tool":
+            continue
+        rest = [part for part in message.parts if type(part) is not ToolResult]
+        if rest:
+            _refuse_waiting(waiting, place)
+        if message.role == "assistant":
+            waiting.update(dict.fromkeys([part.id for part in rest if type(part) is ToolCall]))
+            # A provider's own kind of call is answered by the id inside it.
+            raws = [part.raw for part in rest if type(part) is Opaque and isinstance(part.raw, dict)]
+            known = {raw["id"] for raw in raws if isinstance(raw.get("id"), str)}
+    _refuse_waiting(waiting, len(messages))
+
+
+def _refuse_waiting(waiting: Mapping[str, None], place: int) -> None:
+    if waiting:
+        first = next(iter(waiting))
+        raise InputError(
+            f"the tool call {first!r} has no result before messages[{place}]",
+            hint=f'add Message("tool", (ToolResult({first!r}, (Text("..."),)),)) behind the turn that called',
+        )

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, TypedDict
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from polyvox.client.check import shown, sound, table, text_or_none
+from polyvox.client.check import answered, shown, sound, table, text_or_none
 from polyvox.errors import InputError
 from polyvox.types import (
     PART_TYPES,
@@ -87,8 +87,11 @@ OPTION_NAMES = frozenset(Options.__annotations__)
 # ---- the prompt -------------------------------------------------------------------------------
 
 
-def as_messages(prompt: Any, system: str | None = None, attachments: Iterable[Any] = ()) -> tuple[Message, ...]:
-    """The prompt as messages, the system text first, attachments on the last user turn."""
+def as_messages(
+    prompt: Any, system: str | None = None, attachments: Iterable[Any] = (), *, whole: bool = True
+) -> tuple[Message, ...]:
+    """The prompt as messages, the system text first, attachments on the last user turn. whole says that this
+    is all that is sent, so that every tool call must have its result in it."""
     if system is None and type(prompt) is str and not attachments and prompt and not prompt.isspace():
         return (Message("user", (Text(prompt),)),)
     messages = _messages(prompt)
@@ -105,7 +108,10 @@ def as_messages(prompt: Any, system: str | None = None, attachments: Iterable[An
     if text_or_none("system", system) is not None:
         assert system is not None
         messages.insert(0, Message("system", (Text(system),)))
-    return tuple(messages)
+    found = tuple(messages)
+    if whole:
+        answered(found)
+    return found
 
 
 def _messages(prompt: Any) -> list[Message]:
