@@ -192,7 +192,7 @@ def test_yaml_without_its_package_says_what_to_install(file, monkeypatch):
         ("c.yaml", "model: a\n  bad: [\n", 2, "not valid YAML"),
         ("c.yaml", "- a\n- b\n", 1, "must be a table"),
         ("c.yaml", "!!python/object/apply:os.getcwd []\n", 1, "not valid YAML"),
-        ("c.json", '{"model": "a",\n}', 2, "not valid JSON"),
+        ("c.json", '{"model": "a",\n "x" }', 2, "not valid JSON"),
         ("c.json", "[" * 100_000, 1, "not valid JSON"),
         ("c.json", "[]", 1, "must be a table"),
         ("c.ini", "", 1, "the ending must be one of"),
