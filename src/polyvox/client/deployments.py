@@ -102,7 +102,7 @@ class Deployments:
         ]
         if known:
             return Target(known[0], name, rows.info(known[0].name, name))
-        # An unknown server of this protocol: the older spellings are understood by more of them.
+        # An unknown server: it may do without a key, and may have to load its model first.
         row = Provider(
             name=host,
             dialect=self._dialect,
