@@ -292,6 +292,12 @@ def test_a_misspelt_option_is_told_with_the_nearest_name():
     assert "temperature" in caught.value.hint
 
 
+def test_what_belongs_to_a_client_is_told_so():
+    with pytest.raises(InputError) as caught:
+        client_of()[0].ask("x", api_key="k")
+    assert "belongs to a client" in caught.value.message and "Client(api_key=" in caught.value.hint
+
+
 def test_a_part_the_protocol_cannot_take_is_a_loss_or_refused():
     client, _ = client_of(said("ok"))
     response = client.ask(["see", Video(b"x", media_type="video/mp4")])

@@ -52,7 +52,7 @@ def chat_command(**said: Any) -> None:
     with Client(
         choice.model, api_key=key, timeout=said["timeout"], strict=said["strict"] or None, settings=settings
     ) as client:
-        talk = client.chat(system=system, **options)
+        talk = client.chat(model=choice.model, system=system, **options)
         Conversation(talk, settings, usage=said["usage"], reasoning=not said["hide_reasoning"]).run()
 
 

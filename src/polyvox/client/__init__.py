@@ -15,11 +15,12 @@ from polyvox import portal
 from polyvox.client.chats import AsyncChat, Chat
 from polyvox.client.check import count, seconds, shown, table, text_or_none
 from polyvox.client.deployments import Deployments
-from polyvox.client.inputs import Options, Prompt, as_messages, checked_request, request_fields
+from polyvox.client.inputs import Options, Prompt, Said, as_messages, checked_request, request_fields
 from polyvox.client.streams import AsyncStream, Stream
 from polyvox.config import Settings
 from polyvox.engine import CallOptions, Deployment, Engine, StreamRun
 from polyvox.errors import CallCancelledError, InputError, PolyvoxError
+from polyvox.keys import Secret
 from polyvox.routing import RetryRule
 from polyvox.transports import Transport
 from polyvox.types import Request, Response
@@ -29,7 +30,35 @@ log = logging.getLogger("polyvox.client")
 Progress = Callable[[int, int], None]
 """Called with how many prompts are done and how many there are."""
 
-__all__ = ["AsyncChat", "AsyncClient", "AsyncStream", "Chat", "Client", "Options", "Progress", "Prompt", "Stream"]
+__all__ = [
+    "AsyncChat",
+    "AsyncClient",
+    "AsyncStream",
+    "Chat",
+    "Client",
+    "Options",
+    "Progress",
+    "Prompt",
+    "Said",
+    "Stream",
+]
+
+
+class Facts(Options, total=False):
+    """What a client is made of; see `AsyncClient`."""
+
+    base_url: str | None
+    api_key: str | Secret | None
+    dialect: str
+    system: str | None
+    timeout: float | None
+    headers: Mapping[str, str] | None
+    extra_body: Mapping[str, Any] | None
+    retries: int | None
+    strict: bool | None
+    settings: Settings | None
+    transport: Transport | None
+    hooks: Sequence[Any]
 
 
 class AsyncClient:
@@ -66,7 +95,7 @@ class AsyncClient:
         model: str | None = None,
         *,
         base_url: str | None = None,
-        api_key: Any = None,
+        api_key: str | Secret | None = None,
         dialect: str = "openai.chat",
         system: str | None = None,
         timeout: float | None = None,
@@ -160,7 +189,7 @@ class AsyncClient:
         *,
         concurrency: int = 8,
         on_progress: Progress | None = None,
-        **said: Any,
+        **said: Unpack[Said],
     ) -> list[Response | PolyvoxError]:
         """An answer for each prompt, in order; a failure is the error in its place, and stops nobody else.
 
@@ -273,17 +302,17 @@ class Client:
         'stop'
     """
 
-    def __init__(self, model: str | None = None, **facts: Any) -> None:
+    def __init__(self, model: str | None = None, **facts: Unpack[Facts]) -> None:
         self._async = AsyncClient(model, **facts)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} model={self._async._model!r}>"
 
-    def ask(self, prompt: Prompt, **said: Any) -> Response:
+    def ask(self, prompt: Prompt, **said: Unpack[Said]) -> Response:
         """The answer to a prompt; see `AsyncClient.ask`."""
         return portal.run(self._async.ask(prompt, **said))
 
-    def stream(self, prompt: Prompt, **said: Any) -> Stream:
+    def stream(self, prompt: Prompt, **said: Unpack[Said]) -> Stream:
         """The answer as it comes; see `AsyncClient.stream`."""
         return Stream(self._async.stream(prompt, **said)._start)
 
@@ -299,7 +328,12 @@ class Client:
         return Chat(self, model=model, system=system, messages=messages, options=options)
 
     def ask_batch(
-        self, prompts: Iterable[Prompt], *, concurrency: int = 8, on_progress: Progress | None = None, **said: Any
+        self,
+        prompts: Iterable[Prompt],
+        *,
+        concurrency: int = 8,
+        on_progress: Progress | None = None,
+        **said: Unpack[Said],
     ) -> list[Response | PolyvoxError]:
         """An answer for each prompt, in order; see `AsyncClient.ask_batch`."""
         return portal.run(self._async.ask_batch(prompts, concurrency=concurrency, on_progress=on_progress, **said))

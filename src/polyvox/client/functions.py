@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Unpack
 
 from polyvox.client import AsyncClient, AsyncStream, Chat, Client, Progress, Prompt, Stream
 from polyvox.client.chats import AsyncChat
+from polyvox.client.inputs import Options, Said
 from polyvox.errors import PolyvoxError
 from polyvox.types import Response
 
@@ -27,7 +28,7 @@ def _default_async() -> AsyncClient:
     return _default()._async
 
 
-def ask(prompt: Prompt, **said: Any) -> Response:
+def ask(prompt: Prompt, **said: Unpack[Said]) -> Response:
     """Ask a model and wait for its answer; takes what `AsyncClient.ask` takes.
 
     >>> from polyvox import ask
@@ -37,7 +38,7 @@ def ask(prompt: Prompt, **said: Any) -> Response:
     return _default().ask(prompt, **said)
 
 
-def stream(prompt: Prompt, **said: Any) -> Stream:
+def stream(prompt: Prompt, **said: Unpack[Said]) -> Stream:
     """Ask a model and iterate over its answer as it comes.
 
     >>> from polyvox import stream
@@ -48,7 +49,9 @@ def stream(prompt: Prompt, **said: Any) -> Stream:
     return _default().stream(prompt, **said)
 
 
-def chat(*, model: str | None = None, system: str | None = None, messages: Iterable[Any] = (), **options: Any) -> Chat:
+def chat(
+    *, model: str | None = None, system: str | None = None, messages: Iterable[Any] = (), **options: Unpack[Options]
+) -> Chat:
     """Begin a conversation: each question takes along what was said before.
 
     >>> from polyvox import chat
@@ -60,25 +63,25 @@ def chat(*, model: str | None = None, system: str | None = None, messages: Itera
     return _default().chat(model=model, system=system, messages=messages, **options)
 
 
-async def ask_async(prompt: Prompt, **said: Any) -> Response:
+async def ask_async(prompt: Prompt, **said: Unpack[Said]) -> Response:
     """`ask`, awaited."""
     return await _default_async().ask(prompt, **said)
 
 
-def stream_async(prompt: Prompt, **said: Any) -> AsyncStream:
+def stream_async(prompt: Prompt, **said: Unpack[Said]) -> AsyncStream:
     """`stream`, for `async for`."""
     return _default_async().stream(prompt, **said)
 
 
 def achat(
-    *, model: str | None = None, system: str | None = None, messages: Iterable[Any] = (), **options: Any
+    *, model: str | None = None, system: str | None = None, messages: Iterable[Any] = (), **options: Unpack[Options]
 ) -> AsyncChat:
     """`chat`, whose turns are awaited."""
     return _default_async().chat(model=model, system=system, messages=messages, **options)
 
 
 def ask_batch(
-    prompts: Iterable[Prompt], *, concurrency: int = 8, on_progress: Progress | None = None, **said: Any
+    prompts: Iterable[Prompt], *, concurrency: int = 8, on_progress: Progress | None = None, **said: Unpack[Said]
 ) -> list[Response | PolyvoxError]:
     """Ask many prompts, a few at a time; answers in order, a failure is the error in its place."""
     return _default().ask_batch(prompts, concurrency=concurrency, on_progress=on_progress, **said)

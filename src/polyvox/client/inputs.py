@@ -81,7 +81,21 @@ class Options(TypedDict, total=False):
     extra: Extra
 
 
+class Said(Options, total=False):
+    """All that one call may say: the options, and how the call is made. See `AsyncClient.ask`."""
+
+    model: str | None
+    system: str | None
+    attachments: Iterable[Any]
+    timeout: float | None
+    headers: Mapping[str, str] | None
+    extra_body: Mapping[str, Any] | None
+    strict: bool | None
+
+
 OPTION_NAMES = frozenset(Options.__annotations__)
+# What is said once, to the client, and not to a call.
+_CLIENTS = ("base_url", "api_key", "dialect", "retries", "settings", "transport", "hooks")
 
 
 # ---- the prompt -------------------------------------------------------------------------------
@@ -350,7 +364,9 @@ def request_fields(options: Mapping[str, Any]) -> dict[str, Any]:
 def _unknown_option(name: str) -> InputError:
     import difflib
 
-    near = difflib.get_close_matches(name, OPTION_NAMES | {"model", "system", "timeout", "headers", "extra_body"}, n=1)
+    if name in _CLIENTS:
+        return InputError(f"{name} belongs to a client, not to a call", hint=f"say Client({name}=...).ask(...)")
+    near = difflib.get_close_matches(name, {*OPTION_NAMES, *Said.__annotations__}, n=1)
     hint = f"did you mean {near[0]}?" if near else "pass keys of the wire body with extra_body={...}"
     return InputError(f"there is no option {name!r}", hint=hint)
 

@@ -1,0 +1,42 @@
+"""What a type checker must accept of the public API, and what it must refuse. Checked by mypy, never run."""
+
+from typing import assert_type
+
+import polyvox
+from polyvox import AsyncClient, AsyncStream, Client, PolyvoxError, Response, Stream, Text, ToolCall
+
+
+def weather(city: str) -> str:
+    return city
+
+
+def sync() -> None:
+    assert_type(polyvox.ask("hi", model="demo", temperature=0.5), Response)
+    assert_type(polyvox.stream("hi"), Stream)
+    assert_type(polyvox.ask_batch(["a"], concurrency=2), list[Response | PolyvoxError])
+    with Client("demo", timeout=3, retries=0, max_tokens=5) as client:
+        answer = client.ask(["look", Text("x")], tools=[weather], tool_choice="auto", attachments=[b"x"])
+        assert_type(answer.text, str)
+        assert_type(answer.tool_calls, tuple[ToolCall, ...])
+        assert_type(answer.usage.input, int | None)
+        for text in client.stream("hi", system="s"):
+            assert_type(text, str)
+        assert_type(client.chat(system="s").ask("x"), Response)
+
+
+async def awaited() -> None:
+    async with AsyncClient("demo", api_key="k") as client:
+        assert_type(await client.ask("hi"), Response)
+        assert_type(client.stream("hi"), AsyncStream)
+        async for text in client.stream("hi"):
+            assert_type(text, str)
+    assert_type(await polyvox.ask_async("hi"), Response)
+    assert_type(await polyvox.achat(model="demo").ask("x"), Response)
+
+
+def refused() -> None:
+    polyvox.ask("hi", temprature=1)  # type: ignore[call-arg]
+    polyvox.ask("hi", temperature="hot")  # type: ignore[arg-type]
+    polyvox.ask(5)  # type: ignore[arg-type]
+    Client("demo", tiemout=3)  # type: ignore[call-arg]
+    Client("demo").ask("x", api_key="k")  # type: ignore[call-arg]
