@@ -100,6 +100,16 @@ def test_a_whole_request_is_taken_as_it_is():
     assert body == {"model": "other", "messages": [{"role": "user", "content": "hi"}], "temperature": 0.0}
 
 
+def test_a_whole_request_counts_more_than_the_clients_defaults_and_less_than_the_calls_options():
+    client, transport = client_of(said("1"), said("2"), temperature=0.1, max_tokens=9)
+    whole = Request("m", (WORDS,), temperature=0.0)
+    client.ask(whole)
+    client.ask(whole, temperature=0.5)
+    first, second = transport.bodies()
+    assert (first["temperature"], first["max_completion_tokens"]) == (0.0, 9)
+    assert second["temperature"] == 0.5
+
+
 def test_functions_and_schemas_become_tools_and_formats():
     def weather(city: str) -> str:
         """Tell the weather."""

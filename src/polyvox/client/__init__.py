@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from polyvox import portal
@@ -240,7 +241,9 @@ class AsyncClient:
         if isinstance(prompt, Request):
             whole = checked_request(prompt)
             messages = as_messages(whole.messages, system, attachments)
-            request = replace(whole, model=deployment.model, messages=messages, **fields)
+            # What the request says counts more than the client's defaults, and less than this call's options.
+            usual = {name: value for name, value in self._fields.items() if getattr(whole, name) in (UNSET, ())}
+            request = replace(whole, model=deployment.model, messages=messages, **{**usual, **request_fields(options)})
         else:
             instructions = system or self._system or settings.system
             messages = as_messages(prompt, instructions, attachments)
