@@ -156,6 +156,18 @@ class Engine:
             request = replace(request, stream=True)
         return StreamRun(Call(self, request, deployment, options))
 
+    def encoded(
+        self, request: Request, deployment: Deployment, options: CallOptions
+    ) -> tuple[Outgoing, tuple[Loss, ...]]:
+        """A request as it goes out, and what it could not say; raises LossError under strict."""
+        wire, losses = deployment.dialect.encode_request(request, deployment.endpoint)
+        if losses and options.strict:
+            _refuse_losses(losses)
+        headers = {**wire.headers, **deployment.headers}
+        if options.headers:
+            headers.update(options.headers)
+        return Outgoing(wire.method, deployment.endpoint.base_url + wire.path, headers, wire.body), losses
+
     def deadlines(self, loop: asyncio.AbstractEventLoop) -> Deadlines:
         """The deadlines of the calls in one event loop."""
         found = self._deadlines.get(id(loop))
@@ -165,6 +177,17 @@ class Engine:
                     self._deadlines.pop(key, None)
             found = self._deadlines[id(loop)] = Deadlines(loop)
         return found
+
+
+def _refuse_losses(losses: tuple[Loss, ...]) -> None:
+    lost = [loss for loss in losses if loss.severity == "loss"]
+    if lost:
+        what = "; ".join(f"{loss.field}: {loss.why}" for loss in lost)
+        raise LossError(
+            f"strict: the request says what this model's protocol cannot: {what}",
+            hint="leave it out, choose another model, or drop strict to go on without it",
+            losses=tuple(lost),
+        )
 
 
 class Deadlines:
@@ -284,25 +307,8 @@ class Call:
     def encoded(self) -> Outgoing:
         """The request as bytes, made once a call; raises LossError under strict."""
         if self._outgoing is None:
-            deployment = self.deployment
-            wire, self.losses = deployment.dialect.encode_request(self.request, deployment.endpoint)
-            if self.losses and self.options.strict:
-                self._refuse_losses()
-            headers = {**wire.headers, **deployment.headers}
-            if self.options.headers:
-                headers.update(self.options.headers)
-            self._outgoing = Outgoing(wire.method, deployment.endpoint.base_url + wire.path, headers, wire.body)
+            self._outgoing, self.losses = self.engine.encoded(self.request, self.deployment, self.options)
         return self._outgoing
-
-    def _refuse_losses(self) -> None:
-        lost = [loss for loss in self.losses if loss.severity == "loss"]
-        if lost:
-            what = "; ".join(f"{loss.field}: {loss.why}" for loss in lost)
-            raise LossError(
-                f"strict: the request says what this model's protocol cannot: {what}",
-                hint="leave it out, choose another model, or drop strict to go on without it",
-                losses=tuple(lost),
-            )
 
     def begin_attempt(self) -> None:
         """Note the time, tell the hooks."""

@@ -196,3 +196,16 @@ def test_help_shows_its_examples_a_line_each(run):
         text = run(*words).stdout
         assert "\\b" not in text and "\x08" not in text
     assert '\n    polyvox ask "Why is the sky blue?"\n' in run("ask", "--help").stdout
+
+
+def test_explain_prints_the_request_and_sends_nothing(run):
+    shown = json.loads(run("explain", "-m", "anthropic/claude-x", "-o", "max_tokens=5", "hi").stdout)
+    assert shown["url"] == "https://api.anthropic.com/v1/messages"
+    assert shown["headers"]["x-api-key"] == "$ANTHROPIC_API_KEY"
+    assert shown["body"] == {"model": "claude-x", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]}
+
+
+def test_explain_as_curl_names_the_variable_and_tells_losses(run):
+    result = run("explain", "-m", "openai/gpt-x", "--curl", "-o", "top_k=5", "hi")
+    assert result.stdout.startswith("curl ") and '"authorization: Bearer $OPENAI_API_KEY"' in result.stdout
+    assert "top_k" in result.stderr

@@ -23,6 +23,7 @@ class Verb(NamedTuple):
 
 VERBS: dict[str, Verb] = {
     "ask": Verb("ask", "Ask a model. The word itself may be left out."),
+    "explain": Verb("explain", "Show the exact request a question would send; send nothing."),
     "chat": Verb("chat", "Talk with a model, turn by turn."),
     "models": Verb("models", "List the models that are known, and what is known of them."),
     "providers": Verb("models", "List the providers, and which have a key."),

@@ -41,7 +41,7 @@ def ask_command(words: tuple[str, ...], as_json: bool, jsonl: bool, no_stream: b
     if said["quiet"]:
         output.be_quiet()
     output.ready()
-    question = _question(words, said)
+    question = question_of(words, said)
     settings = start.settings()
     choice = start.choose(said["model"], question.key, settings)
     if choice.remark:
@@ -77,7 +77,7 @@ class _Question(NamedTuple):
     key: Any
 
 
-def _question(words: tuple[str, ...], said: dict[str, Any]) -> _Question:
+def question_of(words: tuple[str, ...], said: dict[str, Any]) -> _Question:
     """Everything that was typed and piped in; wrong things are found here, before anything is sent."""
     users = [name for name, used in (("the prompt", "-" in words), ("-a", "-" in said["attach"]),
                                      ("--key", said["key"] == "-")) if used]  # fmt: skip

@@ -16,7 +16,8 @@ from polyvox import portal
 from polyvox.client.chats import AsyncChat, Chat
 from polyvox.client.check import count, seconds, shown, table, text_or_none
 from polyvox.client.deployments import Deployments
-from polyvox.client.inputs import Options, Prompt, Said, as_messages, checked_request, request_fields
+from polyvox.client.explain import Explanation, safe
+from polyvox.client.inputs import OF_CALL, Options, Prompt, Said, as_messages, checked_request, request_fields
 from polyvox.client.streams import AsyncStream, Stream
 from polyvox.config import Settings
 from polyvox.engine import CallOptions, Deployment, Engine, StreamRun
@@ -129,48 +130,22 @@ class AsyncClient:
 
     # ---- asking -------------------------------------------------------------------------------
 
-    async def ask(
-        self,
-        prompt: Prompt,
-        *,
-        model: str | None = None,
-        system: str | None = None,
-        attachments: Iterable[Any] = (),
-        timeout: float | None = None,
-        headers: Mapping[str, str] | None = None,
-        extra_body: Mapping[str, Any] | None = None,
-        strict: bool | None = None,
-        **options: Unpack[Options],
-    ) -> Response:
+    async def ask(self, prompt: Prompt, **said: Unpack[Said]) -> Response:
         """The answer to a prompt: text, parts, messages, or a whole `Request`.
 
-        Raises an error of `polyvox.errors`; see `Options` for what else may be said.
+        Beside the options of `Options`, a call may say its model, its system text, attachments (paths, URLs,
+        bytes, parts), timeout (seconds in all), headers and extra_body (verbatim), and strict.
+        Raises an error of `polyvox.errors`.
         """
-        request, deployment, how = self._prepared(
-            prompt, model, system, attachments, timeout, headers, extra_body, strict, options
-        )
+        request, deployment, how = self._prepared(prompt, said)
         return await self._engine.call(request, deployment, how)
 
-    def stream(
-        self,
-        prompt: Prompt,
-        *,
-        model: str | None = None,
-        system: str | None = None,
-        attachments: Iterable[Any] = (),
-        timeout: float | None = None,
-        headers: Mapping[str, str] | None = None,
-        extra_body: Mapping[str, Any] | None = None,
-        strict: bool | None = None,
-        **options: Unpack[Options],
-    ) -> AsyncStream:
-        """The answer as it comes; nothing is sent before the first read."""
-        return AsyncStream(
-            self._starting(prompt, model, system, attachments, timeout, headers, extra_body, strict, options)
-        )
+    def stream(self, prompt: Prompt, **said: Unpack[Said]) -> AsyncStream:
+        """The answer as it comes; takes what `ask` takes, and sends nothing before the first read."""
+        return AsyncStream(self._starting(prompt, said))
 
-    def _starting(self, *said: Any) -> Callable[[], StreamRun]:
-        request, deployment, how = self._prepared(*said)
+    def _starting(self, prompt: Prompt, said: Said) -> Callable[[], StreamRun]:
+        request, deployment, how = self._prepared(prompt, said)
         return lambda: self._engine.stream(request, deployment, how)
 
     def chat(
@@ -220,22 +195,31 @@ class AsyncClient:
                 group.create_task(work())
         return answers
 
+    def explain(self, prompt: Prompt, *, stream: bool = False, **said: Unpack[Said]) -> Explanation:
+        """What `ask` would send, or `stream` with stream=True: URL, headers, body and losses. Sends nothing,
+        needs no key, and shows none.
+
+            >>> AsyncClient("demo").explain("hello").describe()["body"]["messages"]
+            [{'role': 'user', 'content': 'hello'}]
+        """
+        request, deployment, how = self._prepared(prompt, said, self._deployments.explained)
+        whole = replace(request, stream=True) if stream else request
+        outgoing, losses = self._engine.encoded(whole, deployment, how)
+        return Explanation(
+            deployment.name, outgoing.method, outgoing.url, safe(outgoing.headers), outgoing.body, losses
+        )
+
     # ---- from what was said to a call ---------------------------------------------------------
 
     def _prepared(
-        self,
-        prompt: Prompt,
-        model: str | None,
-        system: str | None,
-        attachments: Iterable[Any],
-        timeout: float | None,
-        headers: Mapping[str, str] | None,
-        extra_body: Mapping[str, Any] | None,
-        strict: bool | None,
-        options: Mapping[str, Any],
+        self, prompt: Prompt, said: Said, find: Callable[[str | None], Deployment] | None = None
     ) -> tuple[Request, Deployment, CallOptions]:
+        model, system, attachments = said.get("model"), said.get("system"), said.get("attachments") or ()
+        timeout, headers, extra_body = said.get("timeout"), said.get("headers"), said.get("extra_body")
+        strict = said.get("strict")
+        options = {name: value for name, value in said.items() if name not in OF_CALL}
         wanted = model or (prompt.model if isinstance(prompt, Request) else None) or self._model
-        deployment = self._deployments.get(wanted)
+        deployment = (find or self._deployments.get)(wanted)
         settings = self._deployments.settings
         fields = {**self._fields, **request_fields(options)} if options else self._fields
         if isinstance(prompt, Request):
@@ -318,6 +302,10 @@ class Client:
     def stream(self, prompt: Prompt, **said: Unpack[Said]) -> Stream:
         """The answer as it comes; see `AsyncClient.stream`."""
         return Stream(self._async.stream(prompt, **said)._start)
+
+    def explain(self, prompt: Prompt, *, stream: bool = False, **said: Unpack[Said]) -> Explanation:
+        """What a call would send; see `AsyncClient.explain`."""
+        return self._async.explain(prompt, stream=stream, **said)
 
     def chat(
         self,

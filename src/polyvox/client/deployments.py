@@ -10,6 +10,7 @@ from polyvox import catalog, config, keys
 from polyvox.auth import credentials
 from polyvox.catalog import Catalog, Provider, Target
 from polyvox.client.check import shown, text_or_none
+from polyvox.client.explain import shown_headers
 from polyvox.config import Settings
 from polyvox.dialects import NAMES, Endpoint, dialect
 from polyvox.engine import Deployment
@@ -63,7 +64,7 @@ class Deployments:
         if found is None:
             if self._closed:
                 raise UsageError("the client is closed", hint="make a new one, or use `with Client() as client:`")
-            found = self._made[name] = self._make(name, settings)
+            found = self._made[name] = self._deployment(self._target(name, settings), settings)
         return found
 
     def _renew(self, settings: Settings) -> None:
@@ -76,16 +77,25 @@ class Deployments:
             if (value := getattr(settings, field, None)) is not None
         }
 
-    def _make(self, name: str | None, settings: Settings) -> Deployment:
+    def explained(self, name: str | None) -> Deployment:
+        """The same deployment as `get` gives, for looking at: it needs no key, holds none, and cannot send."""
+        from polyvox.transports.replay import ReplayTransport
+
+        settings = self._fixed or config.current()
+        if settings is not self._made_for:
+            self._renew(settings)
+        target = self._target(name, settings)
+        headers = shown_headers(target.provider)
+        return self._deployed(target, settings, headers, self._transport or ReplayTransport(()))
+
+    def _target(self, name: str | None, settings: Settings) -> Target:
         rows = catalog.load().with_overrides(settings.providers, settings.origins)
         name = name or settings.model
         if self._base_url is not None:
-            target = self._own(name, rows)
-        elif name is None:
-            target = self._usual(rows, settings)
-        else:
-            target = rows.resolve(name, settings.aliases, lambda provider: self._key(provider, settings) is not None)
-        return self._deployment(target, settings)
+            return self._own(name, rows)
+        if name is None:
+            return self._usual(rows, settings)
+        return rows.resolve(name, settings.aliases, lambda provider: self._key(provider, settings) is not None)
 
     def _own(self, name: str | None, rows: Catalog) -> Target:
         """The server at base_url; the model goes there as it was typed."""
@@ -141,6 +151,13 @@ class Deployments:
             raise keys.missing_key_error(row)
         if key is not None:
             keys.allowed_host(row, row.base_url, key.source)
+        headers = {**row.headers, **credentials(row, key.secret if key else None)}
+        return self._deployed(target, settings, headers, self._carrier(row, settings))
+
+    def _deployed(
+        self, target: Target, settings: Settings, headers: Mapping[str, str], transport: Transport
+    ) -> Deployment:
+        row = target.provider
         info: Mapping[str, Any] = (
             {"max_output": target.info.max_output} if target.info and target.info.max_output else {}
         )
@@ -149,8 +166,8 @@ class Deployments:
             target.model,
             dialect=dialect(row.dialect),
             endpoint=Endpoint(row.base_url.rstrip("/"), target.name, row.quirks, {**info, **row.options}),
-            headers={**row.headers, **credentials(row, key.secret if key else None)},
-            transport=self._carrier(row, settings),
+            headers=headers,
+            transport=transport,
             timeouts=Timeouts(
                 settings.connect_timeout,
                 _first_byte(row, settings),
