@@ -66,6 +66,8 @@ def by_the_book(data):
             held.append(value)
         elif field == b"event":
             name = value.strip().decode("utf-8", "replace")
+        elif not field.isascii():
+            held.append(line)  # ours, not the book's: a damaged line must not vanish
     return events
 
 
@@ -132,8 +134,25 @@ def test_one_byte_order_mark_is_dropped(end):
 
 
 def test_a_second_byte_order_mark_is_part_of_its_line():
-    assert read(SSE(), BOM + BOM + b"data: a\n\ndata: b\n\n") == [("", b"b")]
-    assert read(SSE(), b"data: a\n\n" + BOM + b"data: b\n\n") == [("", b"a")]
+    assert read(SSE(), BOM + BOM + b"data: a\n\ndata: b\n\n") == [("", BOM + b"data: a"), ("", b"b")]
+    assert read(SSE(), b"data: a\n\n" + BOM + b"data: b\n\n") == [("", b"a"), ("", BOM + b"data: b")]
+
+
+def test_a_line_whose_field_was_damaged_does_not_vanish():
+    assert read(SSE(), b"data: a\n\nd\x9eta: b\n\ndata: c\n\n") == [("", b"a"), ("", b"d\x9eta: b"), ("", b"c")]
+
+
+def test_a_stream_that_closes_inside_the_name_of_a_field_is_torn():
+    for data, torn in (
+        (b"data: a\n\nda", True),
+        (b"data: a\n\ndata: b", False),
+        (b"data: a\n\n", False),
+        (b": hm", False),
+    ):
+        frames = SSE()
+        frames.feed(data)
+        frames.close()
+        assert frames.torn is torn
 
 
 @pytest.mark.parametrize("data", [b"", BOM[:1], BOM[:2], BOM, b"\r", b"\n\n\n", b": only a comment"])

@@ -477,3 +477,19 @@ def test_deep_nesting_fails_in_our_tree(depth):
     with pytest.raises(PolyvoxError):
         CHAT.decode_response(Reply(200, {}, body), AT)
     assert isinstance(events_of(b"data: " + body + b"\n\n")[-1], Failed)
+
+
+def test_a_stream_that_breaks_inside_the_event_behind_the_finish_reason_is_interrupted_with_all_its_words():
+    body = b'data: {"choices": [{"delta": {"content": "all the words"}}]}\n\n'
+    body += b'data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\n'
+    for torn in (b"da", b'data: {"choices": [], "usa', b'data: {"choices": []'):
+        reader, collector = dialect("openai.chat").reader(Endpoint()), Collector()
+        for event in [*reader.feed(body + torn), *reader.close()]:
+            collector.add(event)
+        assert collector.failed.error.kind == "stream_interrupted"
+        assert (collector.response().text, collector.response().complete) == ("all the words", False)
+    for whole in (b"", b"data: [DO", b"data: [DONE]", b'data: {"choices": []}'):
+        reader, collector = dialect("openai.chat").reader(Endpoint()), Collector()
+        for event in [*reader.feed(body + whole), *reader.close()]:
+            collector.add(event)
+        assert collector.failed is None and collector.response().complete

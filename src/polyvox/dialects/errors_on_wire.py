@@ -301,6 +301,10 @@ _REQUEST_IDS = ("x-request-id", "request-id", "x-amzn-requestid", "cf-ray")
 _LIMITED = frozenset({"rate_limit", "overloaded"})
 
 
+# What is left of an empty body, and of the JSON that is as good as none.
+_SAYS_NOTHING = frozenset({"", "(empty)", "{}", "[]", "null", "None", '""'})
+
+
 def make_error(
     status: int,
     headers: Mapping[str, str],
@@ -316,12 +320,14 @@ def make_error(
 
     `kind` overrides what the words and the status say, `hint` the general one.
     """
+    if message in _SAYS_NOTHING:
+        message = f"the provider answered HTTP {status} without saying why" if status else "the provider failed"
     kind = kind or kind_of(status, code, type, message)
     pause = headers if kind in _LIMITED else {name: headers[name] for name, _ in _ASKS if name in headers}
     general = _HINTS.get(kind)
     return of_kind(
         kind,
-        message or (f"the provider answered HTTP {status} without saying why" if status else "the provider failed"),
+        message,
         hint=hint or (general.format(param=param or "that parameter") if general else None),
         status=status or None,
         code=code,

@@ -48,6 +48,7 @@ class ServerSentEvent(NamedTuple):
 
 
 _event = ServerSentEvent
+_FIELDS = (b"data", b"event", b"id", b"retry", b"")
 
 
 class SSE:
@@ -61,6 +62,7 @@ class SSE:
         self._size = 0
         self._started = False
         self._between = False  # nothing of an event is pending
+        self.torn = False  # the stream closed inside the name of a field
         self._bounds = Bounds()
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
@@ -117,8 +119,11 @@ class SSE:
         # What is pending is one line, and may end in the CR that waited for its LF.
         line = bytes(self._pending).removesuffix(b"\r")
         self._pending.clear()
+        if not self._started:
+            line = b"" if _BOM.startswith(line) else line.removeprefix(_BOM)
         if line:
-            self._line(line if self._started else line.removeprefix(_BOM))
+            self.torn = line.partition(b":")[0] not in _FIELDS
+            self._line(line)
         return [self._dispatch()] if self._data else []
 
     def _line(self, line: bytes) -> None:
@@ -131,6 +136,11 @@ class SSE:
             self._size += 1
         elif line.startswith(b"event:") or line == b"event":
             self._name = line[6:].strip().decode("utf-8", "replace")
+        elif not line.partition(b":")[0].isascii():
+            # Unknown fields are to be passed over, but no server has one like this: a damaged byte would
+            # silently take an event away. As data it is noticed by whoever reads it.
+            self._data.append(line)
+            self._size += len(line) + 1
 
     def _dispatch(self) -> ServerSentEvent:
         data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)

@@ -205,10 +205,16 @@ class ChatReader:
         try:
             if self._plain is not None:
                 self._whole(bytes(self._plain), events)
+            ended = False
             for frame in self._sse.close():
-                # What was cut off inside its JSON is no bad answer, it is half of one.
-                if not self.done and (frame.data.strip() == b"[DONE]" or _is_json(frame.data)):
-                    self._frame(frame, events)
+                if frame.data.strip() == b"[DONE]" or _is_json(frame.data):
+                    ended = self._frame(frame, events)
+                elif not b"[DONE]".startswith(frame.data.strip()):
+                    # What was cut off inside its JSON is no bad answer, it is half of one; and what comes
+                    # after the words, such as the usage, is part of the answer.
+                    self._sse.torn = True
+            if self._sse.torn and not ended:
+                raise StreamInterruptedError("the stream broke off inside an event", sent="yes")
         except PolyvoxError as error:
             self._fail(error, events)
         except SHAPE_ERRORS as error:
