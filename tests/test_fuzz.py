@@ -70,7 +70,7 @@ SAID = [
     "nonsense",
 ]
 MADE = ["base_url", "api_key", "dialect", "system", "timeout", "headers", "extra_body", "retries", "strict", "settings",
-        "transport", "hooks", *sorted(OPTION_NAMES)]  # fmt: skip
+        "transport", "hooks", "replay", *sorted(OPTION_NAMES)]  # fmt: skip
 CLIENT = polyvox.Client("demo", settings=config.Settings())
 
 often = settings(

@@ -181,7 +181,8 @@ def redact(text: str) -> str:
     """The text with every known secret, and all that is shaped like one, masked."""
     for form in _known_forms:
         if form in text:
-            text = text.replace(form, MASK)
+            # What goes on behind a known secret is a longer one that nobody remembered.
+            text = re.sub(re.escape(form) + r"[A-Za-z0-9_-]*", MASK, text)
     return _shapes().sub(_masked, text)
 
 

@@ -50,7 +50,13 @@ def ask_command(words: tuple[str, ...], as_json: bool, jsonl: bool, no_stream: b
 
     begun = time.monotonic()
     with Client(
-        choice.model, api_key=question.key, timeout=said["timeout"], strict=said["strict"] or None, settings=settings
+        choice.model,
+        api_key=question.key,
+        timeout=said["timeout"],
+        strict=said["strict"] or None,
+        settings=settings,
+        record=said["record"],
+        replay=said["replay"],
     ) as client:
         if jsonl:
             response = _print_events(client, question)

@@ -50,7 +50,13 @@ def chat_command(**said: Any) -> None:
     from polyvox.client import Client
 
     with Client(
-        choice.model, api_key=key, timeout=said["timeout"], strict=said["strict"] or None, settings=settings
+        choice.model,
+        api_key=key,
+        timeout=said["timeout"],
+        strict=said["strict"] or None,
+        settings=settings,
+        record=said["record"],
+        replay=said["replay"],
     ) as client:
         talk = client.chat(model=choice.model, system=system, **options)
         Conversation(talk, settings, usage=said["usage"], reasoning=not said["hide_reasoning"]).run()

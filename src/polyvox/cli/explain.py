@@ -23,6 +23,8 @@ def explain_command(words: tuple[str, ...], curl: bool, stream: bool, **said: An
       polyvox explain -m anthropic/claude-haiku-4-5 "Why is the sky blue?"
       polyvox explain -m openai/gpt-5.4-mini -o temperature=0.2 --curl "A poem about rain"
     """  # noqa: D301 - the backspace is a mark for Click: keep these lines as they are
+    if said["record"] or said["replay"]:
+        raise output.CommandLineError("explain sends nothing, so there is nothing to record or replay", "leave it out")
     if said["quiet"]:
         output.be_quiet()
     output.ready()

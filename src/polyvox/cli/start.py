@@ -37,6 +37,8 @@ def model_options(command: Command) -> Command:
         click.option("--timeout", type=float, metavar="SECONDS", help="Time for a whole answer, retries included."),
         click.option("--strict", is_flag=True, help="Fail rather than leave out what the model's protocol cannot say."),
         click.option("--key", metavar="-|@env:NAME", help="Where to read the key: standard input, or a variable."),
+        click.option("--record", metavar="FILE", help="Add what is said on the wire to a file, without keys."),
+        click.option("--replay", metavar="FILE", help="Answer from such a file instead of a network."),
         click.option("-u", "--usage", is_flag=True, help="Say on standard error what it took and cost."),
         click.option("-R", "--hide-reasoning", is_flag=True, help="Do not show the model's reasoning."),
         click.option("-q", "--quiet", is_flag=True, help="No notes, no warnings, no reasoning."),

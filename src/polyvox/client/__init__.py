@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -60,6 +61,8 @@ class Facts(Options, total=False):
     strict: bool | None
     settings: Settings | None
     transport: Transport | None
+    record: str | os.PathLike[str] | None
+    replay: str | os.PathLike[str] | None
     hooks: Sequence[Any]
 
 
@@ -79,6 +82,8 @@ class AsyncClient:
         strict: raise LossError instead of dropping what the model's protocol cannot say.
         settings: use these instead of the configuration; see `polyvox.config`.
         transport: carries the requests instead of HTTP; see `polyvox.transports`.
+        record: a file that every exchange is added to, scrubbed of keys; see `polyvox.transports.record`.
+        replay: such a file, to be answered from instead of a network; no key is needed.
         hooks: objects with any of on_call, on_attempt, on_event, on_done; see `polyvox.engine.Hooks`.
         options: defaults for every call, such as temperature or max_tokens.
 
@@ -107,11 +112,19 @@ class AsyncClient:
         strict: bool | None = None,
         settings: Settings | None = None,
         transport: Transport | None = None,
+        record: str | os.PathLike[str] | None = None,
+        replay: str | os.PathLike[str] | None = None,
         hooks: Sequence[Any] = (),
         **options: Unpack[Options],
     ) -> None:
         self._deployments = Deployments(
-            settings, base_url=base_url, api_key=api_key, dialect=dialect, transport=transport
+            settings,
+            base_url=base_url,
+            api_key=api_key,
+            dialect=dialect,
+            transport=transport,
+            record=record,
+            replay=replay,
         )
         self._model = model
         self._system = text_or_none("system", system)

@@ -3,6 +3,7 @@ that a second call of the same name costs a dictionary look-up."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,6 +33,8 @@ class Deployments:
         api_key: Any = None,
         dialect: str = "openai.chat",
         transport: Transport | None = None,
+        record: str | os.PathLike[str] | None = None,
+        replay: str | os.PathLike[str] | None = None,
     ) -> None:
         if settings is not None and not isinstance(settings, Settings):
             raise InputError(f"settings must be Settings, not {shown(settings)}", hint="see polyvox.config.load()")
@@ -43,7 +46,18 @@ class Deployments:
         if dialect not in NAMES:
             raise InputError(f"there is no dialect {dialect!r}", hint=f"dialects are {', '.join(NAMES)}")
         self._dialect = dialect
-        self._transport = transport
+        for name, path in (("record", record), ("replay", replay)):
+            if path is not None and not isinstance(path, str | os.PathLike):
+                raise InputError(f"{name} must be a path, not {shown(path)}")
+        if replay is not None:
+            if transport is not None or record is not None:
+                raise InputError("replay carries the requests itself; it goes with neither transport nor record")
+            from polyvox.transports.replay import ReplayTransport
+
+            transport = ReplayTransport.from_jsonl(replay)
+        self._replays = replay is not None
+        self._record = record
+        self._transport = transport if transport is None else self._heard(transport)
         self._http: Transport | None = None
         self._demo: Transport | None = None
         self._closed = False
@@ -147,7 +161,7 @@ class Deployments:
     def _deployment(self, target: Target, settings: Settings) -> Deployment:
         row = target.provider
         key = self._key(row, settings) if row.auth != "none" else None
-        if key is None and row.needs_key:
+        if key is None and row.needs_key and not self._replays:
             raise keys.missing_key_error(row)
         if key is not None:
             keys.allowed_host(row, row.base_url, key.source)
@@ -182,18 +196,28 @@ class Deployments:
         if row.transport == "demo":
             from polyvox.transports.demo import DemoTransport
 
-            self._demo = self._demo or DemoTransport()
+            self._demo = self._demo or self._heard(DemoTransport())
             return self._demo
         if self._http is None:
             from polyvox.transports.http import HttpTransport
 
-            self._http = HttpTransport(
-                pool_size=settings.pool_size,
-                proxy=settings.proxy,
-                ca_bundle=settings.ca_bundle,
-                allow_http=settings.allow_http,
+            self._http = self._heard(
+                HttpTransport(
+                    pool_size=settings.pool_size,
+                    proxy=settings.proxy,
+                    ca_bundle=settings.ca_bundle,
+                    allow_http=settings.allow_http,
+                )
             )
         return self._http
+
+    def _heard(self, transport: Transport) -> Transport:
+        """The transport, recorded where that is wanted."""
+        if self._record is None:
+            return transport
+        from polyvox.transports.record import RecordTransport
+
+        return RecordTransport(transport, self._record)
 
     async def close(self) -> None:
         """Close the transports made here; one that was passed in is its owner's."""
