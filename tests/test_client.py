@@ -384,6 +384,19 @@ def test_a_key_without_a_model_is_not_given_to_just_anybody(bare):
     assert "whose" in caught.value.message
 
 
+def test_a_key_passed_in_goes_to_its_provider_and_to_no_other(bare, monkeypatch):
+    transport = Scripted(said("a"), said("b"))
+    client = Client("openai/gpt-x", api_key="sk-for-openai-only-1", settings=bare, transport=transport)
+    with pytest.raises(MissingKeyError):
+        client.ask("hi", model="groq/some-model")
+    assert transport.sent == []
+    client.ask("hi")
+    monkeypatch.setenv("GROQ_API_KEY", "gsk_of_the_environment_1")
+    client.ask("hi", model="groq/some-model")
+    sent = [one.headers["authorization"] for one in transport.sent]
+    assert sent == ["Bearer sk-for-openai-only-1", "Bearer gsk_of_the_environment_1"]
+
+
 def test_a_base_url_needs_a_model():
     with pytest.raises(InputError) as caught:
         Client(base_url=URL, api_key="k" * 12, settings=Settings()).ask("hi")

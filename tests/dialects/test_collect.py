@@ -2,12 +2,11 @@
 
 from decimal import Decimal
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyvox.dialects.collect import Collector, as_events, merged, plain
+from polyvox.dialects.collect import Collector, as_events, merged
 from polyvox.errors import ServerError, StreamInterruptedError
 from polyvox.types import (
     Audio,
@@ -260,14 +259,6 @@ def test_a_response_told_as_events_is_the_same_response(response):
     assert collected(*events) == response
     assert isinstance(events[0], Started)
     assert [event for event in events if isinstance(event, Ended)] == events[-1:]
-
-
-@settings(deadline=None)
-@given(RESPONSES)
-def test_plain_values_read_back_as_the_response_without_its_raw_body(response):
-    told = plain(msgspec.structs.replace(response, raw=b"body"))
-    assert "raw" not in told
-    assert msgspec.convert(told, Response) == response
 
 
 def test_bare_words_are_told_as_words_and_what_is_more_as_a_part():

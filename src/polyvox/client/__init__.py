@@ -119,6 +119,7 @@ class AsyncClient:
     ) -> None:
         self._deployments = Deployments(
             settings,
+            model=model,
             base_url=base_url,
             api_key=api_key,
             dialect=dialect,
@@ -234,19 +235,17 @@ class AsyncClient:
         wanted = model or (prompt.model if isinstance(prompt, Request) else None) or self._model
         deployment = (find or self._deployments.get)(wanted)
         settings = self._deployments.settings
-        fields = {**self._fields, **request_fields(options)} if options else self._fields
+        given = request_fields(options) if options else {}
         if isinstance(prompt, Request):
             whole = checked_request(prompt)
             messages = as_messages(whole.messages, system, attachments)
             # What the request says counts more than the client's defaults, and less than this call's options.
             usual = {name: value for name, value in self._fields.items() if getattr(whole, name) in (UNSET, ())}
-            request = replace(whole, model=deployment.model, messages=messages, **{**usual, **request_fields(options)})
+            request = replace(whole, model=deployment.model, messages=messages, **{**usual, **given})
         else:
             instructions = system or self._system or settings.system
             messages = as_messages(prompt, instructions, attachments)
-            if usual := self._deployments.fields:
-                fields = {**usual, **fields}
-            request = Request(deployment.model, messages, **fields)
+            request = Request(deployment.model, messages, **{**self._deployments.fields, **self._fields, **given})
         if self._extra_body or extra_body:
             body = {**self._extra_body, **table("extra_body", extra_body)}
             request = _with_body(request, deployment.dialect.name, body)

@@ -29,6 +29,7 @@ class Deployments:
         self,
         settings: Settings | None = None,
         *,
+        model: str | None = None,
         base_url: str | None = None,
         api_key: Any = None,
         dialect: str = "openai.chat",
@@ -46,6 +47,8 @@ class Deployments:
         if dialect not in NAMES:
             raise InputError(f"there is no dialect {dialect!r}", hint=f"dialects are {', '.join(NAMES)}")
         self._dialect = dialect
+        self._model = model
+        self._owner: str | None = None  # the provider an explicit key belongs to
         for name, path in (("record", record), ("replay", replay)):
             if path is not None and not isinstance(path, str | os.PathLike):
                 raise InputError(f"{name} must be a path, not {shown(path)}")
@@ -78,6 +81,8 @@ class Deployments:
         if found is None:
             if self._closed:
                 raise UsageError("the client is closed", hint="make a new one, or use `with Client() as client:`")
+            if self._api_key is not None and self._owner is None:
+                self._owner = self._target(self._model or name, settings).provider.name
             found = self._made[name] = self._deployment(self._target(name, settings), settings)
         return found
 
@@ -156,7 +161,9 @@ class Deployments:
         )
 
     def _key(self, row: Provider, settings: Settings) -> keys.FoundKey | None:
-        return keys.find_key(row, settings, self._api_key)
+        # A call may name another provider than the client: the key that was passed in is not for that one.
+        explicit = self._api_key if self._owner in (None, row.name) else None
+        return keys.find_key(row, settings, explicit)
 
     def _deployment(self, target: Target, settings: Settings) -> Deployment:
         row = target.provider

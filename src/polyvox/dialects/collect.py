@@ -6,8 +6,6 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import Any
 
-import msgspec
-
 from polyvox.types import (
     Choice,
     ChoiceEnded,
@@ -211,10 +209,3 @@ def _answer_events(message: Message, logprobs: tuple[TokenLogprob, ...] | None, 
     if logprobs:
         events.append(LogprobsAdded(logprobs, choice))
     return events
-
-
-def plain(response: Response) -> dict[str, Any]:
-    """A response as JSON values, its raw body left out."""
-    values: dict[str, Any] = msgspec.to_builtins(response)
-    values.pop("raw", None)
-    return values
