@@ -78,8 +78,8 @@ def vectors(arguments):
     ready("dev")
     data = {**os.environ, "COVERAGE_FILE": str(VENV / "vectors.coverage")}
     found = VENV / "vectors.json"
-    vectors = "tests/dialects/test_vectors.py"
-    call(PYTHON, "-m", "coverage", "run", "--branch", "--source=polyvox.dialects", "-m", "pytest", vectors, env=data)
+    vectors = ("tests/dialects/test_vectors.py", "tests/dialects/test_serving_vectors.py")
+    call(PYTHON, "-m", "coverage", "run", "--branch", "--source=polyvox.dialects", "-m", "pytest", *vectors, env=data)
     call(PYTHON, "-m", "coverage", "json", "--quiet", "--include=src/polyvox/dialects/*", "-o", found, env=data)
     totals = json.loads(found.read_text())["totals"]
     share = 100 * totals["covered_branches"] / totals["num_branches"]

@@ -16,7 +16,7 @@ import pytest
 from polyvox import AsyncClient, Client, ask_batch
 from polyvox.config import Settings
 from polyvox.errors import PolyvoxError, StreamInterruptedError
-from tests.transports.fault_server import FaultServer, answer, fin, rst, send, stall
+from polyvox.testing.fault_server import FaultServer, answer, fin, rst, send, stall
 
 WORDS = ["Hello", ", ", "wörld ", "🙂", "!"]
 

@@ -11,8 +11,8 @@ from polyvox.catalog import load
 from polyvox.config import Settings
 from polyvox.config import load as load_settings
 from polyvox.errors import LossError
+from polyvox.testing.fault_server import FaultServer, answer
 from tests.scripted import Scripted, said
-from tests.transports.fault_server import FaultServer, answer
 
 KEY = "sk-planted-0123456789abcdef"
 

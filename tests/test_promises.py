@@ -30,11 +30,11 @@ from polyvox.config import Settings
 from polyvox.dialects import Endpoint, dialect
 from polyvox.engine import CallOptions, Deployment, Engine
 from polyvox.errors import CallTimeoutError, ConnectionFailedError, PolyvoxError
+from polyvox.testing.fault_server import FaultServer, answer, fin, refused_port, rst, send, sleep, stall
 from polyvox.transports import Timeouts
 from polyvox.transports.replay import ReplayTransport
 from tests.scripted import Answer, Scripted, failed, said
 from tests.test_end_to_end import ANSWER, STREAMS, chunked, client_at, descriptors, head_of
-from tests.transports.fault_server import FaultServer, answer, fin, refused_port, rst, send, sleep, stall
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "polyvox"

@@ -15,7 +15,7 @@ from polyvox.errors import PolyvoxError
 from polyvox.types import Ended, Failed, Request
 
 ROOT = Path(__file__).parent.parent / "vectors"
-FILES = sorted(ROOT.glob("*/*.json"))
+FILES = sorted(path for path in ROOT.glob("*/*.json") if not path.name.startswith("serve-"))
 VECTORS = {f"{path.parent.name}/{path.stem}": path for path in FILES}
 CASES = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in VECTORS.items()}
 

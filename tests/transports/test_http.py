@@ -20,7 +20,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from fault_server import (
+
+from polyvox.errors import (
+    BadResponseError,
+    CallTimeoutError,
+    ConfigError,
+    ConnectionFailedError,
+    InputError,
+    StreamInterruptedError,
+    UsageError,
+)
+from polyvox.testing.fault_server import (
     FaultServer,
     FullBacklog,
     Step,
@@ -33,16 +43,6 @@ from fault_server import (
     sleep,
     stall,
     tunnel,
-)
-
-from polyvox.errors import (
-    BadResponseError,
-    CallTimeoutError,
-    ConfigError,
-    ConnectionFailedError,
-    InputError,
-    StreamInterruptedError,
-    UsageError,
 )
 from polyvox.transports import Outgoing, Timeouts
 from polyvox.transports.http import MAX_INFLATED, HttpExchange, HttpTransport

@@ -14,7 +14,6 @@ import threading
 
 import pytest
 from tests.scripted import Answer, Scripted, failed, said, streamed
-from tests.transports.fault_server import FaultServer, answer, fin, send, sleep
 
 from polyvox import AsyncClient
 from polyvox.errors import (
@@ -25,6 +24,7 @@ from polyvox.errors import (
     StreamInterruptedError,
 )
 from polyvox.keys import Secret, remember
+from polyvox.testing.fault_server import FaultServer, answer, fin, send, sleep
 from polyvox.transports import Outgoing, Timeouts
 from polyvox.transports.http import HttpTransport
 from polyvox.transports.record import RecordTransport

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import msgspec
 from msgspec import Struct
 
-from polyvox.errors import BadResponseError, PolyvoxError
+from polyvox.errors import BadResponseError, InputError, PolyvoxError
 from polyvox.types import Event, Loss, Request, Response
 
 
@@ -58,11 +58,18 @@ class Encoded(NamedTuple):
     losses: tuple[Loss, ...]
 
 
-class Peek(Struct, frozen=True):
-    """What the identity lane reads without decoding: the model asked for, and whether to stream."""
+class Peek(Struct, frozen=True, gc=False):
+    """What can be read of a client's request without decoding it, and all an answer needs to know of it.
 
-    model: str | None
-    stream: bool
+    Attributes:
+        model: the model asked for, None where the request names none.
+        stream: whether the answer is to be streamed.
+        usage: whether a streamed answer tells its usage; a whole one always does.
+    """
+
+    model: str | None = None
+    stream: bool = False
+    usage: bool = True
 
 
 class Reader(Protocol):
@@ -82,13 +89,24 @@ class Reader(Protocol):
 
 
 class Writer(Protocol):
-    """A stream being written for a client of ours."""
+    """A stream being written for a client of ours: a state machine over events, in the order readers give them.
+
+    `Ended` and `Failed` end it; `done` is true from then on, and later events are ignored. What the
+    dialect cannot say is put into `losses`, as an encode gives them. No method raises.
+    """
+
+    done: bool
+    content_type: str
+    losses: list[Loss]
 
     def send(self, event: Event) -> bytes:
-        """The bytes that say this event."""
+        """The bytes that say this event; b"" while it waits for others, or where nothing says it."""
+
+    def keep_alive(self) -> bytes:
+        """Bytes that mean nothing, for when there is nothing to say; b"" where the dialect has none."""
 
     def close(self) -> bytes:
-        """The bytes that end the stream."""
+        """No more events come. Without `Ended` or `Failed` the stream was cut: the bytes that say so."""
 
 
 class ClientSide(Protocol):
@@ -113,24 +131,34 @@ class ClientSide(Protocol):
 
 
 class ServerSide(Protocol):
-    """What it takes to answer a client in this dialect."""
+    """What it takes to answer a client in this dialect. Header names are in lower case."""
 
     name: str
 
-    def decode_request(self, wire: Wire) -> Request:
-        """A client's request; raises InputError as strictly as the provider would refuse it."""
+    def peek(self, wire: Wire) -> Peek:
+        """Enough of a client's request to route it and to answer it; raises InputError for no JSON object."""
 
-    def encode_response(self, response: Response) -> tuple[Reply, tuple[Loss, ...]]:
-        """A whole answer for a client."""
+    def edit(self, wire: Wire, *, model: str | None = None, usage: bool = False) -> Wire:
+        """The identity lane: the same request for another model, or asking a stream for its usage.
+        Every other byte stays as it was; raises InputError for no JSON object."""
+
+    def decode_request(self, wire: Wire, at: Endpoint) -> Request:
+        """A client's request; opaque state in it is bound to `at.origin`. All spellings the dialect's
+        quirks know are read, whatever `at.quirks` says. Raises InputError, with `param`, for a value of
+        a shape that has no meaning; keys without a neutral place go to extra."""
+
+    def check_request(self, wire: Wire) -> None:
+        """Raises InputError, with `param`, for what the protocol's inventor refuses though it can be read:
+        unknown fields, values out of range, turns out of order."""
+
+    def encode_response(self, response: Response, asked: Peek) -> tuple[Reply, tuple[Loss, ...]]:
+        """A whole answer for a client. Ids, times and the model are the response's; nothing is made up."""
 
     def encode_error(self, error: PolyvoxError) -> Reply:
-        """An error for a client."""
+        """An error for a client: status, headers and body such that `decode_error` gives its kind again."""
 
-    def writer(self, request: Request) -> Writer:
+    def writer(self, asked: Peek) -> Writer:
         """A writer for one streamed answer."""
-
-    def peek(self, wire: Wire) -> Peek:
-        """Enough of a client's request to route it untouched."""
 
 
 class Dialect(ClientSide, ServerSide, Protocol):
@@ -161,9 +189,9 @@ _ROOMS = {
 NAMES = tuple(_ROOMS)
 
 
-def dialect(name: str) -> ClientSide:
+def dialect(name: str) -> Dialect:
     """The dialect of this name, loaded on first use; KeyError for a name that is not in NAMES."""
-    found: ClientSide = import_module(_ROOMS[name]).DIALECT
+    found: Dialect = import_module(_ROOMS[name]).DIALECT
     return found
 
 
@@ -187,6 +215,17 @@ def decode_json(body: bytes | str) -> Any:
         return _decode(body)
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
         raise BadResponseError(f"the answer is not valid JSON ({error}): {snippet(body)}") from None
+
+
+def client_object(wire: Wire) -> dict[str, Any]:
+    """The body of a client's request, which must be a JSON object; raises InputError for anything else."""
+    try:
+        value = decode_json(wire.body)
+    except BadResponseError:
+        raise InputError(f"the request is not valid JSON: {snippet(wire.body)}", code="invalid_json") from None
+    if not isinstance(value, dict):
+        raise InputError("the request must be a JSON object", code="invalid_json")
+    return value
 
 
 def decode_object(body: bytes | str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
-from polyvox.errors import PolyvoxError, of_kind
+from polyvox.errors import BY_KIND, PolyvoxError, of_kind
 
 # Patterns look at this many characters: a server may put a whole prompt into its message.
 _LOOK_AT = 4000
@@ -205,6 +205,14 @@ _STATUS = {
     503: "server", 504: "timeout", 524: "timeout", 529: "overloaded",
 }  # fmt: skip
 
+# The status that says a kind, for answering clients; what has no entry is the server's fault.
+_STATUS_OF = {
+    "invalid_request": 400, "context_length": 400, "unsupported_param": 400, "content_policy": 400, "refusal": 400,
+    "auth": 401, "billing": 402, "permission": 403, "not_found": 404, "timeout": 504, "conflict": 409, "too_large": 413,
+    "rate_limit": 429, "quota": 429, "cancelled": 499, "server": 500, "bad_response": 502, "connection": 502,
+    "stream_interrupted": 502, "overloaded": 503,
+}  # fmt: skip
+
 # Names of errors, lower case: Anthropic's and OpenAI's types, Google's statuses, AWS's exceptions.
 _NAMES = {
     "invalid_request_error": "invalid_request", "invalid_argument": "invalid_request", "bad_request": "invalid_request",
@@ -277,6 +285,29 @@ def _by_class(status: int) -> str | None:
     if status >= 500:
         return "server"
     return "invalid_request" if status >= 400 else None
+
+
+def status_of(error: PolyvoxError) -> int:
+    """The HTTP status to answer a client with: the provider's own where it gave one, else its kind's.
+
+    >>> status_of(of_kind("rate_limit", "slow down"))
+    429
+    """
+    if error.status is not None and 400 <= error.status < 600:
+        return error.status
+    return _STATUS_OF.get(error.kind, 500)
+
+
+def headers_of(error: PolyvoxError) -> dict[str, str]:
+    """The headers that go with an error: whether and when to ask again, and the id of the request."""
+    headers: dict[str, str] = {}
+    if error.retry_after is not None and math.isfinite(error.retry_after):
+        headers["retry-after"] = str(math.ceil(error.retry_after))
+        if error.retry_after != math.ceil(error.retry_after):
+            headers["retry-after-ms"] = str(math.ceil(error.retry_after * 1000))
+    if error.retryable != BY_KIND.get(error.kind, PolyvoxError).retry:
+        headers["x-should-retry"] = "true" if error.retryable else "false"
+    return headers
 
 
 # ---- the error --------------------------------------------------------------------------------
