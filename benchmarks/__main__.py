@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from benchmarks import codecs
 from benchmarks.contestants import BASE, NAMES
 from benchmarks.report import markdown, replaced
 from benchmarks.server import CHUNKS, fastest_loop
@@ -92,11 +93,12 @@ class Plan(NamedTuple):
     seconds: float
     starts: int
     clients: int
+    codec_seconds: float
     uvloop: bool = False
 
 
-FULL = Plan(rounds=5, seconds=0.7, starts=7, clients=1000)
-QUICK = Plan(rounds=1, seconds=0.2, starts=3, clients=25)
+FULL = Plan(rounds=5, seconds=0.7, starts=7, clients=1000, codec_seconds=0.15)
+QUICK = Plan(rounds=1, seconds=0.2, starts=3, clients=25, codec_seconds=0.02)
 
 
 def measure_cpu(names: list[str], url: str, plan: Plan, cpu: int | None, errors: dict[str, str]) -> dict[str, Any]:
@@ -200,6 +202,8 @@ def run(names: list[str], plan: Plan, command: str) -> dict[str, Any]:
     try:
         url = f"http://127.0.0.1:{int(server.line())}"
         cpu = measure_cpu(names, url, plan, ours, errors)
+        codec = codecs.measure(plan.rounds, plan.codec_seconds)
+        _tell("codecs")
         start = measure_starts(plan.starts, errors)
         clients = measure_clients(names, url, plan, ours, errors)
     finally:
@@ -213,6 +217,7 @@ def run(names: list[str], plan: Plan, command: str) -> dict[str, Any]:
         "rounds": plan.rounds,
         "loop": "uvloop" if plan.uvloop else "asyncio",
         "cpu": cpu,
+        "codecs": codec,
         "start": start,
         "clients": clients,
         "errors": errors,

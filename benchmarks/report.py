@@ -22,7 +22,8 @@ END = "<!-- benchmarks: end -->"
 def markdown(results: dict[str, Any]) -> str:
     """The whole report."""
     parts = [f"{results['when']}; Python {results['python']}, {results['machine']}; `{results['command']}`."]
-    parts += [_costs(results["cpu"], results["loop"]), _starts(results["start"]), _clients(results["clients"])]
+    parts += [_costs(results["cpu"], results["loop"]), _codecs(results["codecs"])]
+    parts += [_starts(results["start"]), _clients(results["clients"])]
     parts.append("\n".join(f"* {name} failed: {error}" for name, error in results["errors"].items()))
     return "\n\n".join(part for part in parts if part)
 
@@ -37,6 +38,16 @@ def _costs(cpu: dict[str, dict[str, float]], loop: str) -> str:
             own, raw = row.get(cell), base.get(cell)
             line += ["–" if own is None else _figure(own), "–" if own is None or not raw else f"{own / raw:.2f}"]
         lines.append(line)
+    return _table(lines)
+
+
+def _codecs(codecs: dict[str, dict[str, dict[str, float]]]) -> str:
+    names = list(next(iter(codecs.values()), {}))
+    lines = [["codec, no network", *(heading for name in names for heading in (f"{name} µs", "× msgspec"))]]
+    for operation, row in codecs.items():
+        cells = (row[name] for name in names)
+        figures = ((_figure(cell["us"]), f"{cell['us'] / cell['plain_us']:.2f}") for cell in cells)
+        lines.append([operation, *(figure for pair in figures for figure in pair)])
     return _table(lines)
 
 

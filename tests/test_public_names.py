@@ -5,7 +5,8 @@ import polyvox
 PUBLIC = """
 AsyncChat AsyncClient AsyncStream Audio CacheHint Chat Citation Client Cost Event File Image Loss Message Opaque
 PolyvoxError Reasoning Refusal Request Response ResponseFormat Secret Stream Text Thinking Tool ToolCall ToolChoice
-ToolResult UNSET Usage Video achat ask ask_async ask_batch chat configure stream stream_async
+ToolResult UNSET Usage Video achat ask ask_async ask_batch chat configure register_backend stream stream_async
+unregister_backend
 """.split()
 
 

@@ -9,6 +9,8 @@ TYPE_CHECKING = False  # the name type checkers know, without the price of loadi
 if TYPE_CHECKING:
     from typing import Any
 
+    from polyvox.backends import register_backend as register_backend
+    from polyvox.backends import unregister_backend as unregister_backend
     from polyvox.client import AsyncChat as AsyncChat
     from polyvox.client import AsyncClient as AsyncClient
     from polyvox.client import AsyncStream as AsyncStream
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from polyvox.types import Video as Video
 
 _ROOMS = {
+    "polyvox.backends": ("register_backend", "unregister_backend"),
     "polyvox.client": ("AsyncChat", "AsyncClient", "AsyncStream", "Chat", "Client", "Stream"),
     "polyvox.client.functions": ("achat", "ask", "ask_async", "ask_batch", "chat", "stream", "stream_async"),
     "polyvox.config": ("configure",),

@@ -171,8 +171,8 @@ class Catalog:
             >>> load().resolve("anthropic/claude-haiku-4-5").model
             'claude-haiku-4-5'
         """
-        name = _follow(name.strip(), aliases or {})
-        left, separator, rest = _split(name)
+        name = follow(name.strip(), aliases or {})
+        left, separator, rest = split_name(name)
         named = self.providers.get(left.lower())
         if separator and named:
             return self._at(named, rest)
@@ -365,7 +365,7 @@ def complete_url(text: str, provider: Provider) -> str:
 # ---- names ------------------------------------------------------------------------------------
 
 
-def _follow(name: str, aliases: Mapping[str, str]) -> str:
+def follow(name: str, aliases: Mapping[str, str]) -> str:
     """Replace aliases until none is left."""
     seen: list[str] = []
     while name.startswith("@") or name in aliases:
@@ -381,7 +381,7 @@ def _follow(name: str, aliases: Mapping[str, str]) -> str:
     return name
 
 
-def _split(name: str) -> tuple[str, str, str]:
+def split_name(name: str) -> tuple[str, str, str]:
     """Split at the first '/' or ':', whichever comes first."""
     for index, char in enumerate(name):
         if char in "/:":

@@ -43,6 +43,49 @@ MAX_ERROR_BODY = 1024 * 1024
 _UNSEEN = (Started, UsageReported, ExtraAdded)
 
 
+class Pieces(Protocol):
+    """A streamed answer on its way, in pieces its reader understands: bytes of a wire, or what a backend yields."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The fields of the head; names in lower case."""
+
+    async def chunk(self) -> Any:
+        """The next piece; an empty one when the answer has ended."""
+
+    async def close(self) -> None:
+        """Let go of the connection, or of the backend's iterator."""
+
+
+class AnyDeployment(Protocol):
+    """What can be asked: a model at a provider, or a backend. What goes out is its own business.
+
+    timeout is the seconds a whole call may take when the caller names no other; speaks is the key of a
+    request's extra that is meant for it.
+    """
+
+    name: str
+    provider: str
+    model: str
+    timeout: float | None
+
+    @property
+    def speaks(self) -> str:
+        """The key of `Request.extra` whose keys go out as they are."""
+
+    def must_stream(self, request: Request) -> bool:
+        """Whether a whole answer to this request can only be had by streaming it."""
+
+    def encoded(self, request: Request, options: CallOptions) -> tuple[Any, tuple[Loss, ...]]:
+        """The request as it goes out, and what it cannot say; raises InputError for what can never be sent."""
+
+    async def answer(self, outgoing: Any) -> tuple[Response, str | None]:
+        """A whole answer, made for this call alone, and the provider's id of the request."""
+
+    async def open(self, outgoing: Any) -> tuple[Pieces, Reader]:
+        """A streamed answer once its head has come, and the reader of its pieces."""
+
+
 class Deployment:
     """A model at a provider, ready to be asked. Its headers hold credentials, so it shows its name only.
 
@@ -75,6 +118,59 @@ class Deployment:
 
     def __repr__(self) -> str:
         return f"<Deployment {self.name}>"
+
+    @property
+    def speaks(self) -> str:
+        """See `AnyDeployment`."""
+        return self.dialect.name
+
+    def must_stream(self, request: Request) -> bool:
+        """See `AnyDeployment`."""
+        return self.dialect.must_stream(request, self.endpoint)
+
+    def encoded(self, request: Request, options: CallOptions) -> tuple[Outgoing, tuple[Loss, ...]]:
+        """See `AnyDeployment`."""
+        wire, losses = self.dialect.encode_request(request, self.endpoint)
+        headers = {**wire.headers, **self.headers}
+        if options.headers:
+            headers.update(options.headers)
+        return Outgoing(wire.method, self.endpoint.base_url + wire.path, headers, wire.body), losses
+
+    async def answer(self, outgoing: Outgoing) -> tuple[Response, str | None]:
+        """See `AnyDeployment`."""
+        exchange = await self.transport.send(outgoing, self.timeouts)
+        if not 200 <= exchange.status < 300:
+            raise await self._refused(exchange)
+        try:
+            body = await exchange.read(MAX_BODY)
+        except BaseException:
+            await exchange.close()
+            raise
+        headers = exchange.headers
+        response = self.dialect.decode_response(Reply(exchange.status, headers, body), self.endpoint)
+        return response, request_id(headers)
+
+    async def open(self, outgoing: Outgoing) -> tuple[Exchange, Reader]:
+        """See `AnyDeployment`."""
+        exchange = await self.transport.send(outgoing, self.timeouts)
+        if 200 <= exchange.status < 300:
+            return exchange, self.dialect.reader(self.endpoint)
+        raise await self._refused(exchange)
+
+    async def _refused(self, exchange: Exchange) -> PolyvoxError:
+        """What a head without an answer means."""
+        try:
+            body = await exchange.read(MAX_ERROR_BODY)
+        finally:
+            await exchange.close()
+        if exchange.status < 400:
+            return BadResponseError(
+                f"the server answered with a redirect (HTTP {exchange.status}), which an API call does not follow",
+                status=exchange.status,
+                hint="check base_url: its scheme, host and path",
+                sent="yes",
+            )
+        return self.dialect.decode_error(Reply(exchange.status, exchange.headers, body), self.endpoint)
 
 
 class CallInfo(Struct, frozen=True):
@@ -129,9 +225,9 @@ class Engine:
         self.chance = chance
         self._deadlines: dict[int, Deadlines] = {}
 
-    async def call(self, request: Request, deployment: Deployment, options: CallOptions) -> Response:
+    async def call(self, request: Request, deployment: AnyDeployment, options: CallOptions) -> Response:
         """Ask and give the whole answer; raises what went wrong, with every attempt in it."""
-        if request.stream or deployment.dialect.must_stream(request, deployment.endpoint):
+        if request.stream or deployment.must_stream(request):
             return await self.stream(request, deployment, options).finish()
         call = Call(self, request, deployment, options)
         call.begin()
@@ -139,7 +235,10 @@ class Engine:
             while True:
                 call.begin_attempt()
                 try:
-                    return await call.attempt()
+                    response, answer = await deployment.answer(call.encoded())
+                    if response.finish_reason == "error":
+                        raise _gave_up(response)
+                    return call.succeeded(response, answer)
                 except PolyvoxError as error:
                     await call.failed(error)
         except asyncio.CancelledError as error:
@@ -150,23 +249,11 @@ class Engine:
         finally:
             call.end()
 
-    def stream(self, request: Request, deployment: Deployment, options: CallOptions) -> StreamRun:
+    def stream(self, request: Request, deployment: AnyDeployment, options: CallOptions) -> StreamRun:
         """Ask for a stream; nothing is sent before its first `batch`."""
         if not request.stream:
             request = replace(request, stream=True)
         return StreamRun(Call(self, request, deployment, options))
-
-    def encoded(
-        self, request: Request, deployment: Deployment, options: CallOptions
-    ) -> tuple[Outgoing, tuple[Loss, ...]]:
-        """A request as it goes out, and what it could not say; raises LossError under strict."""
-        wire, losses = deployment.dialect.encode_request(request, deployment.endpoint)
-        if losses and options.strict:
-            _refuse_losses(losses)
-        headers = {**wire.headers, **deployment.headers}
-        if options.headers:
-            headers.update(options.headers)
-        return Outgoing(wire.method, deployment.endpoint.base_url + wire.path, headers, wire.body), losses
 
     def deadlines(self, loop: asyncio.AbstractEventLoop) -> Deadlines:
         """The deadlines of the calls in one event loop."""
@@ -179,7 +266,16 @@ class Engine:
         return found
 
 
-def _refuse_losses(losses: tuple[Loss, ...]) -> None:
+def _gave_up(response: Response) -> PolyvoxError:
+    """The model itself reports that it failed: an error with the partial answer, not an answer."""
+    reason = response.raw_finish_reason or "error"
+    return StreamInterruptedError(
+        f"the provider broke the answer off ({reason})", sent="yes", partial=replace(response, complete=False)
+    )
+
+
+def refuse_losses(losses: tuple[Loss, ...]) -> None:
+    """What strict means: LossError where anything is lost; notes are none."""
     lost = [loss for loss in losses if loss.severity == "loss"]
     if lost:
         what = "; ".join(f"{loss.field}: {loss.why}" for loss in lost)
@@ -248,11 +344,11 @@ class Call:
     _task: asyncio.Task[Any] | None = None
     _cancels = 0
     _expired = False
-    _outgoing: Outgoing | None = None
+    _outgoing: Any = None
     _started = 0.0
     _waited = 0.0
 
-    def __init__(self, engine: Engine, request: Request, deployment: Deployment, options: CallOptions) -> None:
+    def __init__(self, engine: Engine, request: Request, deployment: AnyDeployment, options: CallOptions) -> None:
         self.engine = engine
         self.request = request
         self.deployment = deployment
@@ -304,10 +400,13 @@ class Call:
 
     # ---- one attempt --------------------------------------------------------------------------
 
-    def encoded(self) -> Outgoing:
-        """The request as bytes, made once a call; raises LossError under strict."""
+    def encoded(self) -> Any:
+        """The request as it goes out, made once a call; raises LossError under strict."""
         if self._outgoing is None:
-            self._outgoing, self.losses = self.engine.encoded(self.request, self.deployment, self.options)
+            outgoing, losses = self.deployment.encoded(self.request, self.options)
+            if losses and self.options.strict:
+                refuse_losses(losses)
+            self._outgoing, self.losses = outgoing, losses
         return self._outgoing
 
     def begin_attempt(self) -> None:
@@ -315,53 +414,6 @@ class Call:
         self._started = self.loop.time()
         if self.engine.hooks:
             self.tell("on_attempt", CallInfo(self.request, self.deployment.name, len(self.attempts) + 1))
-
-    async def attempt(self) -> Response:
-        """One try at a whole answer."""
-        deployment = self.deployment
-        exchange = await deployment.transport.send(self.encoded(), deployment.timeouts)
-        if not 200 <= exchange.status < 300:
-            raise await self._refused(exchange)
-        try:
-            body = await exchange.read(MAX_BODY)
-        except BaseException:
-            await exchange.close()
-            raise
-        headers = exchange.headers
-        response = deployment.dialect.decode_response(Reply(exchange.status, headers, body), deployment.endpoint)
-        if response.finish_reason == "error":
-            raise self.gave_up(response)
-        return self.succeeded(response, request_id(headers))
-
-    async def send(self) -> Exchange:
-        """Send the request; give the exchange once its head says that an answer follows."""
-        exchange = await self.deployment.transport.send(self.encoded(), self.deployment.timeouts)
-        if 200 <= exchange.status < 300:
-            return exchange
-        raise await self._refused(exchange)
-
-    async def _refused(self, exchange: Exchange) -> PolyvoxError:
-        """What a head without an answer means."""
-        try:
-            body = await exchange.read(MAX_ERROR_BODY)
-        finally:
-            await exchange.close()
-        if exchange.status < 400:
-            return BadResponseError(
-                f"the server answered with a redirect (HTTP {exchange.status}), which an API call does not follow",
-                status=exchange.status,
-                hint="check base_url: its scheme, host and path",
-                sent="yes",
-            )
-        reply = Reply(exchange.status, exchange.headers, body)
-        return self.deployment.dialect.decode_error(reply, self.deployment.endpoint)
-
-    def gave_up(self, response: Response) -> PolyvoxError:
-        """The model itself reports that it failed: an error with the partial answer, not an answer."""
-        reason = response.raw_finish_reason or "error"
-        return StreamInterruptedError(
-            f"the provider broke the answer off ({reason})", sent="yes", partial=replace(response, complete=False)
-        )
 
     # ---- outcomes -----------------------------------------------------------------------------
 
@@ -389,7 +441,7 @@ class Call:
         if answer is not None:
             fill(response, "request_id", answer)
         if self.losses:
-            fill(response, "losses", self.losses)
+            fill(response, "losses", self.losses + response.losses)
         if response.usage.cost is not None:
             fill(response, "cost", Cost(response.usage.cost, source="provider"))
         if self.engine.hooks:
@@ -453,13 +505,13 @@ class StreamRun:
     """
 
     __slots__ = (
-        "_begun", "_call", "_collector", "_error", "_exchange", "_held", "_reader", "_seen", "on_response", "response",
+        "_begun", "_call", "_collector", "_error", "_held", "_pieces", "_reader", "_seen", "on_response", "response",
     )  # fmt: skip
 
     def __init__(self, call: Call) -> None:
         self._call = call
         self.on_response: Callable[[Response], None] | None = None
-        self._exchange: Exchange | None = None
+        self._pieces: Pieces | None = None
         self._reader: Reader | None = None
         self._collector = Collector()
         self._held: list[Event] = []
@@ -486,7 +538,7 @@ class StreamRun:
         try:
             while True:
                 try:
-                    events = await self._read() if self._exchange is not None else await self._open()
+                    events = await self._read() if self._pieces is not None else await self._open()
                 except PolyvoxError as error:
                     await self._cut()
                     await self._failed(error)
@@ -513,16 +565,15 @@ class StreamRun:
         self._collector = Collector()
         self._held = []
         self._call.begin_attempt()
-        self._exchange = await self._call.send()
-        self._reader = self._call.deployment.dialect.reader(self._call.deployment.endpoint)
+        self._pieces, self._reader = await self._call.deployment.open(self._call.encoded())
         return await self._read()
 
     async def _read(self) -> list[Event]:
-        """One read from the wire: the events to show now. Raises the error a Failed event carries,
+        """One read of the answer: the events to show now. Raises the error a Failed event carries,
         but only after the events before it were shown."""
-        assert self._exchange is not None
+        assert self._pieces is not None
         assert self._reader is not None
-        data = await self._exchange.chunk()
+        data = await self._pieces.chunk()
         events = self._reader.feed(data) if data else self._reader.close()
         if not events:
             return events
@@ -576,15 +627,15 @@ class StreamRun:
             raise self._fail(final) from None
 
     async def _done(self) -> None:
-        exchange, self._exchange = self._exchange, None
+        pieces, self._pieces = self._pieces, None
         answer = None
-        if exchange is not None:
-            answer = request_id(exchange.headers)
-            await exchange.close()
+        if pieces is not None:
+            answer = request_id(pieces.headers)
+            await pieces.close()
         self._call.end()
         response = self._collector.response()
         if response.finish_reason == "error":
-            error = self._call.gave_up(response)
+            error = _gave_up(response)
             self._call.annotate(error)
             self._call.note(error.kind, error)
             self._fail(self._call.final(error))
@@ -612,9 +663,9 @@ class StreamRun:
         self._call.end()  # left in the middle: its deadline has nobody left to tell
 
     async def _cut(self) -> None:
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            await exchange.close()
+        pieces, self._pieces = self._pieces, None
+        if pieces is not None:
+            await pieces.close()
 
     async def close(self) -> None:
         """Let go of the connection; a stream that has not ended is cut."""

@@ -4,6 +4,7 @@ from typing import assert_type
 
 import polyvox
 from polyvox import AsyncClient, AsyncStream, Client, PolyvoxError, Response, Stream, Text, ToolCall
+from polyvox.backends import backend_of, register_backend, unregister_backend
 
 
 def weather(city: str) -> str:
@@ -34,9 +35,26 @@ async def awaited() -> None:
     assert_type(await polyvox.achat(model="demo").ask("x"), Response)
 
 
+@register_backend
+class Echo:
+    name = "echo"
+
+    def ask(self, prompt: str) -> str:
+        return prompt
+
+
+async def backed() -> None:
+    assert_type(Echo(), Echo)
+    assert_type(register_backend("other", Echo()), Echo)
+    assert_type(Client("m", backend=Echo()).ask("hi"), Response)
+    assert_type(await backend_of(Echo).models(), tuple[str, ...])
+    unregister_backend("other")
+
+
 def refused() -> None:
     polyvox.ask("hi", temprature=1)  # type: ignore[call-arg]
     polyvox.ask("hi", temperature="hot")  # type: ignore[arg-type]
     polyvox.ask(5)  # type: ignore[arg-type]
     Client("demo", tiemout=3)  # type: ignore[call-arg]
+    unregister_backend(Echo)  # type: ignore[arg-type]
     Client("demo").ask("x", api_key="k")  # type: ignore[call-arg]

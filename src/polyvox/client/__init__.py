@@ -21,7 +21,7 @@ from polyvox.client.explain import Explanation, safe
 from polyvox.client.inputs import OF_CALL, Options, Prompt, Said, as_messages, checked_request, request_fields
 from polyvox.client.streams import AsyncStream, Stream
 from polyvox.config import Settings
-from polyvox.engine import CallOptions, Deployment, Engine, StreamRun
+from polyvox.engine import AnyDeployment, CallOptions, Engine, StreamRun, refuse_losses
 from polyvox.errors import CallCancelledError, InputError, PolyvoxError
 from polyvox.keys import Secret
 from polyvox.routing import RetryRule
@@ -63,6 +63,7 @@ class Facts(Options, total=False):
     transport: Transport | None
     record: str | os.PathLike[str] | None
     replay: str | os.PathLike[str] | None
+    backend: Any
     hooks: Sequence[Any]
 
 
@@ -84,6 +85,8 @@ class AsyncClient:
         transport: carries the requests instead of HTTP; see `polyvox.transports`.
         record: a file that every exchange is added to, scrubbed of keys; see `polyvox.transports.record`.
         replay: such a file, to be answered from instead of a network; no key is needed.
+        backend: answers every call instead of a provider: an object with a name and an `ask`, or a client object of
+            a vendor's library; the model is named as it knows it. See `polyvox.backends`.
         hooks: objects with any of on_call, on_attempt, on_event, on_done; see `polyvox.engine.Hooks`.
         options: defaults for every call, such as temperature or max_tokens.
 
@@ -114,6 +117,7 @@ class AsyncClient:
         transport: Transport | None = None,
         record: str | os.PathLike[str] | None = None,
         replay: str | os.PathLike[str] | None = None,
+        backend: Any = None,
         hooks: Sequence[Any] = (),
         **options: Unpack[Options],
     ) -> None:
@@ -126,6 +130,7 @@ class AsyncClient:
             transport=transport,
             record=record,
             replay=replay,
+            backend=backend,
         )
         self._model = model
         self._system = text_or_none("system", system)
@@ -218,7 +223,9 @@ class AsyncClient:
         """
         request, deployment, how = self._prepared(prompt, said, self._deployments.explained)
         whole = replace(request, stream=True) if stream else request
-        outgoing, losses = self._engine.encoded(whole, deployment, how)
+        outgoing, losses = deployment.encoded(whole, how)
+        if how.strict:
+            refuse_losses(losses)
         return Explanation(
             deployment.name, outgoing.method, outgoing.url, safe(outgoing.headers), outgoing.body, losses
         )
@@ -226,8 +233,8 @@ class AsyncClient:
     # ---- from what was said to a call ---------------------------------------------------------
 
     def _prepared(
-        self, prompt: Prompt, said: Said, find: Callable[[str | None], Deployment] | None = None
-    ) -> tuple[Request, Deployment, CallOptions]:
+        self, prompt: Prompt, said: Said, find: Callable[[str | None], AnyDeployment] | None = None
+    ) -> tuple[Request, AnyDeployment, CallOptions]:
         model, system, attachments = said.get("model"), said.get("system"), said.get("attachments") or ()
         timeout, headers, extra_body = said.get("timeout"), said.get("headers"), said.get("extra_body")
         strict = said.get("strict")
@@ -248,7 +255,7 @@ class AsyncClient:
             request = Request(deployment.model, messages, **{**self._deployments.fields, **self._fields, **given})
         if self._extra_body or extra_body:
             body = {**self._extra_body, **table("extra_body", extra_body)}
-            request = _with_body(request, deployment.dialect.name, body)
+            request = _with_body(request, deployment.speaks, body)
         if self._retries is None and self._engine.rule.retries != settings.retries:
             self._engine.rule = RetryRule(settings.retries)
         limit = self._timeout if timeout is None else seconds("timeout", timeout)

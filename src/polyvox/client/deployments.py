@@ -1,21 +1,22 @@
-"""From a model's name to a deployment that can be asked: provider, key, address, transport. Kept, so
-that a second call of the same name costs a dictionary look-up."""
+"""From a model's name to a deployment that can be asked: provider, key, address and transport, or a backend.
+Kept, so that a second call of the same name costs a dictionary look-up."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from polyvox import catalog, config, keys
+from polyvox import backends, catalog, config, keys
 from polyvox.auth import credentials
-from polyvox.catalog import Catalog, Provider, Target
+from polyvox.backends import Backend, BackendDeployment
+from polyvox.catalog import Catalog, Provider, Target, follow, split_name
 from polyvox.client.check import shown, text_or_none
 from polyvox.client.explain import shown_headers
 from polyvox.config import Settings
 from polyvox.dialects import NAMES, Endpoint, dialect
-from polyvox.engine import Deployment
-from polyvox.errors import InputError, MissingKeyError, UsageError
+from polyvox.engine import AnyDeployment, Deployment
+from polyvox.errors import InputError, MissingKeyError, NotFoundError, UsageError
 from polyvox.transports import Timeouts, Transport
 
 # A server on this machine may have to load the model first.
@@ -36,6 +37,7 @@ class Deployments:
         transport: Transport | None = None,
         record: str | os.PathLike[str] | None = None,
         replay: str | os.PathLike[str] | None = None,
+        backend: Any = None,
     ) -> None:
         if settings is not None and not isinstance(settings, Settings):
             raise InputError(f"settings must be Settings, not {shown(settings)}", hint="see polyvox.config.load()")
@@ -58,6 +60,20 @@ class Deployments:
             from polyvox.transports.replay import ReplayTransport
 
             transport = ReplayTransport.from_jsonl(replay)
+        self._wired = [
+            name
+            for name, value in (
+                ("base_url", base_url), ("api_key", api_key), ("record", record), ("replay", replay),
+                ("transport", transport),
+            )
+            if value is not None
+        ]  # fmt: skip
+        if backend is not None and (self._wired or dialect != "openai.chat"):
+            raise InputError(
+                f"backend goes without {self._wired[0] if self._wired else 'dialect'}: it is asked in this process",
+                hint="for a client object that speaks several: backend=backend_of(client, dialect=...)",
+            )
+        self._backend = None if backend is None else backends.backend_of(backend)
         self._replays = replay is not None
         self._record = record
         self._transport = transport if transport is None else self._heard(transport)
@@ -65,15 +81,16 @@ class Deployments:
         self._demo: Transport | None = None
         self._closed = False
         self._made_for: Settings | None = None
-        self._made: dict[str | None, Deployment] = {}
+        self._known = backends.registered
+        self._made: dict[str | None, AnyDeployment] = {}
         self.settings = settings or config.Settings()
         self.fields: dict[str, Any] = {}
         keys.install_redaction()
 
-    def get(self, name: str | None) -> Deployment:
+    def get(self, name: str | None) -> AnyDeployment:
         """The deployment a name means; None means the configured or the only possible one."""
         settings = self._fixed or config.current()
-        if settings is not self._made_for:
+        if settings is not self._made_for or backends.registered is not self._known:
             self._renew(settings)
         if name is not None and not isinstance(name, str):
             raise InputError(f"model must be a name, not {shown(name)}")
@@ -82,13 +99,52 @@ class Deployments:
             if self._closed:
                 raise UsageError("the client is closed", hint="make a new one, or use `with Client() as client:`")
             if self._api_key is not None and self._owner is None:
-                self._owner = self._target(self._model or name, settings).provider.name
-            found = self._made[name] = self._deployment(self._target(name, settings), settings)
+                owner = self._meant(self._model or name, settings)
+                assert isinstance(owner, Target)  # a backend takes no key
+                self._owner = owner.provider.name
+            meant = self._meant(name, settings)
+            found = self._deployment(meant, settings) if isinstance(meant, Target) else meant
+            self._made[name] = found
         return found
 
+    def _meant(self, name: str | None, settings: Settings) -> Target | BackendDeployment:
+        """Who is meant by a name: a registered backend, a provider's model, then a backend of a package."""
+        backed = self._backed(name, settings, backends.registered_as)
+        if backed is not None:
+            return backed
+        try:
+            return self._target(name, settings)
+        except NotFoundError:
+            # Only here, because it asks every installed package what it brings along.
+            backed = self._backed(name, settings, backends.discovered)
+            if backed is None:
+                raise
+            return backed
+
+    def _backed(
+        self, name: str | None, settings: Settings, find: Callable[[str], Backend | None]
+    ) -> BackendDeployment | None:
+        """The backend a name means, as "name", "name/model" or "@alias"; None where it means something else."""
+        if self._backend is not None:
+            return BackendDeployment(self._backend, name, settings.timeout)
+        name = name or settings.model
+        if name is None or self._base_url is not None:
+            return None
+        left, _, model = split_name(follow(name.strip(), settings.aliases))
+        backend = find(left)
+        if backend is None:
+            return None
+        if self._wired:
+            raise InputError(
+                f"the backend {backend.name!r} is asked in this process: {self._wired[0]} is for a wire it has not",
+                hint=f"leave {self._wired[0]} out, or name another model",
+            )
+        return BackendDeployment(backend, model or None, settings.timeout)
+
     def _renew(self, settings: Settings) -> None:
-        """Settings changed: what was made from the old ones is forgotten, open connections are kept."""
+        """Settings or backends changed: what was made from the old ones is forgotten, open connections are kept."""
         self._made = {}
+        self._known = backends.registered
         self._made_for = self.settings = settings
         self.fields = {
             field: value
@@ -103,7 +159,13 @@ class Deployments:
         settings = self._fixed or config.current()
         if settings is not self._made_for:
             self._renew(settings)
-        target = self._target(name, settings)
+        target = self._meant(name, settings)
+        if not isinstance(target, Target):
+            raise UsageError(
+                f"the backend {target.provider!r} is asked in this process: it has no wire, so there is no request",
+                hint="explain a model of a provider",
+                sent="no",
+            )
         headers = shown_headers(target.provider)
         return self._deployed(target, settings, headers, self._transport or ReplayTransport(()))
 

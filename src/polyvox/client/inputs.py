@@ -96,7 +96,8 @@ class Said(Options, total=False):
 OPTION_NAMES = frozenset(Options.__annotations__)
 OF_CALL = frozenset(Said.__annotations__) - OPTION_NAMES
 # What is said once, to the client, and not to a call.
-_CLIENTS = ("base_url", "api_key", "dialect", "retries", "settings", "transport", "record", "replay", "hooks")
+_CLIENTS = ("base_url", "api_key", "dialect", "retries", "settings", "transport", "record", "replay", "backend",
+            "hooks")  # fmt: skip
 
 
 # ---- the prompt -------------------------------------------------------------------------------
