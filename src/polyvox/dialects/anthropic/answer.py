@@ -127,7 +127,7 @@ def part_of(block: dict[str, Any], at: Endpoint) -> Part:
     if kind == "thinking":
         return Reasoning(
             words(block, "thinking"),
-            signature=string(block.get("signature")),
+            signature=string(block.get("signature")) or None,
             origin=at.origin,
             extra=extra_of(block, BLOCK_KEYS[kind]),
         )

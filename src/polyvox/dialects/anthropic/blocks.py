@@ -99,7 +99,7 @@ def _text(part: Text, role: str, where: str, scope: Scope) -> Block | None:
         return None
     block: Block = {"type": "text", "text": part.text}
     if part.citations:
-        citations = _citations(part, role, where, scope)
+        citations = cited(part, role, where, scope)
         if citations:
             block["citations"] = citations
     if part.signature is not None:
@@ -107,7 +107,8 @@ def _text(part: Text, role: str, where: str, scope: Scope) -> Block | None:
     return {**block, **scope.cache(part.cache, where), **scope.own(part.extra, where)}
 
 
-def _citations(part: Text, role: str, where: str, scope: Scope) -> list[Any]:
+def cited(part: Text, role: str, where: str, scope: Scope) -> list[Any]:
+    """The citations of a text that came from this dialect, as they came; others are lost."""
     if role != "assistant" and scope.strict_version:
         scope.lose(f"{where}.citations", f"text of the {role} may not cite since version {STRICT_VERSION}")
         return []

@@ -30,6 +30,12 @@ FINISH: dict[str, FinishReason] = {
     "compaction": "compaction",
 }
 
+EFFORTS = ("low", "medium", "high", "xhigh", "max")
+TIERS = ("auto", "standard_only")
+SAMPLING = ("temperature", "top_p", "top_k")
+# Whether a tool must be called: our mode, and its type here; "tool" beside them names the one.
+TOOL_CHOICES = {"auto": "auto", "none": "none", "required": "any"}
+
 
 def version_of(at: Endpoint) -> str:
     """The API version the endpoint asks for."""

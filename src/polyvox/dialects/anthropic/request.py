@@ -10,7 +10,15 @@ from msgspec import UNSET, UnsetType
 
 from polyvox.dialects import SHAPE_ERRORS, Encoded, Endpoint, Wire, encode_json
 from polyvox.dialects.anthropic.blocks import Block, Scope, block_of, is_plain
-from polyvox.dialects.anthropic.facts import DEFAULT_MAX_TOKENS, NAME, PATH, version_of
+from polyvox.dialects.anthropic.facts import (
+    DEFAULT_MAX_TOKENS,
+    NAME,
+    PATH,
+    SAMPLING,
+    TIERS,
+    TOOL_CHOICES,
+    version_of,
+)
 from polyvox.dialects.anthropic.turns import turns_of
 from polyvox.errors import InputError
 from polyvox.types import Opaque, Request, Thinking, Tool, ToolChoice
@@ -28,8 +36,7 @@ _UNSAID: tuple[tuple[str, Any, str], ...] = (
     ("audio", {}, "answers are text only"),
     ("verbosity", UNSET, "verbosity cannot be set"),
 )
-_SAMPLING = ("temperature", "top_p", "top_k")
-_TIERS = {"auto": "auto", "standard_only": "standard_only", "standard": "standard_only", "default": "standard_only"}
+_TIERS = {**{tier: tier for tier in TIERS}, "standard": "standard_only", "default": "standard_only"}
 _FREE_TEXT = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
 
 
@@ -84,6 +91,8 @@ def _system(request: Request, lead: int | None, scope: Scope) -> str | list[Bloc
     blocks = []
     for place, message in enumerate(request.messages[:lead]):
         where = f"messages[{place}]"
+        if message.role == "developer":
+            scope.lose(f"{where}.role", "there is no developer here: sent as the system's", "note")
         if message.name is not None:
             scope.lose(f"{where}.name", "instructions have no name", "note")
         if scope.own(message.extra, where):
@@ -116,11 +125,12 @@ def _tools(request: Request, body: Block, scope: Scope) -> None:
 
 
 def _choose(request: Request, choice: ToolChoice, forced: bool, body: Block) -> None:
-    kinds = {"auto": "auto", "none": "none", "required": "any"}
-    said: Block = {"type": "tool", "name": choice.names[0]} if forced else {"type": kinds[choice.mode]}
-    if request.parallel_tool_calls is False and choice.mode != "none":
-        said["disable_parallel_tool_use"] = True
-    if request.tool_choice is not UNSET or len(said) > 1:
+    said: Block = {"type": "tool", "name": choice.names[0]} if forced else {"type": TOOL_CHOICES[choice.mode]}
+    parallel = request.parallel_tool_calls
+    if parallel is not UNSET and choice.mode != "none":
+        said["disable_parallel_tool_use"] = not parallel
+    # Parallel calls are the default, so alone they need no saying.
+    if request.tool_choice is not UNSET or (parallel is False and choice.mode != "none"):
         body["tool_choice"] = said
 
 
@@ -202,7 +212,7 @@ def _format(request: Request, body: Block, scope: Scope) -> None:
 
 def _sampling(request: Request, body: Block, scope: Scope) -> None:
     refused = scope.strict_version or "no_sampling" in scope.at.quirks
-    for name in _SAMPLING:
+    for name in SAMPLING:
         value = getattr(request, name)
         if value is not UNSET:
             if refused:

@@ -24,6 +24,45 @@ def turns_of(messages: Iterable[tuple[int, Message]], scope: Scope) -> list[Bloc
     return conversation.finish()
 
 
+def call_block(part: ToolCall, where: str, scope: Scope, used: set[str]) -> Block:
+    """A tool call as a block; its id joins `used`, the ids of all calls so far."""
+    sent = call_id(part.id, where, scope, used)
+    if part.signature is not None:
+        scope.lose(f"{where}.signature", "calls carry no signature here", "note")
+    block = {"type": "tool_use", "id": sent, "name": part.name, "input": _input(part, where, scope)}
+    return {**block, **scope.own(part.extra, where)}
+
+
+def call_id(asked: str, where: str, scope: Scope, used: set[str]) -> str:
+    """The id of a call in the letters allowed, and one that no other call has."""
+    sent = base = _NOT_IN_IDS.sub("_", asked) or "call"
+    number = 2
+    while sent in used:
+        sent = f"{base}_{number}"
+        number += 1
+    if sent != asked:
+        scope.lose(f"{where}.id", f"ids are unique and of letters, digits, _ and -: sent as {sent}", "note")
+    used.add(sent)
+    return sent
+
+
+def _input(part: ToolCall, where: str, scope: Scope) -> msgspec.Raw | Block:
+    """The arguments in the model's own bytes where they are an object, else wrapped in one."""
+    text = part.arguments
+    if part.kind == "custom":
+        scope.lose(f"{where}.arguments", "free text is sent as {input: text}", "note")
+        return {"input": text}
+    if not text.strip():
+        return {}
+    try:
+        if isinstance(msgspec.json.decode(text), dict):
+            return msgspec.Raw(text.encode())
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        pass
+    scope.lose(f"{where}.arguments", "the arguments are not a JSON object: sent as {input: text}")
+    return {"input": text}
+
+
 class _Turn:
     """One turn while it grows; the results of tools stand before everything else."""
 
@@ -56,6 +95,8 @@ class _Conversation:
         if role == "system" and not self.scope.strict_version:
             self.scope.lose(where, "instructions amid the conversation are sent as text of the user", "note")
             role = "user"
+        elif message.role == "developer":
+            self.scope.lose(f"{where}.role", "there is no developer here: sent as the system's", "note")
         if message.name is not None:
             self.scope.lose(f"{where}.name", "speakers have no name", "note")
         if role == "assistant" and self.turns and self.turns[-1].role != "assistant":
@@ -121,35 +162,9 @@ class _Conversation:
         return block_of(part, role, where, self.scope)
 
     def _call(self, part: ToolCall, where: str) -> Block:
-        sent = base = _NOT_IN_IDS.sub("_", part.id) or "call"
-        number = 2
-        while sent in self.used:
-            sent = f"{base}_{number}"
-            number += 1
-        if sent != part.id:
-            self.scope.lose(f"{where}.id", f"ids are unique and of letters, digits, _ and -: sent as {sent}", "note")
-        self.used.add(sent)
-        self.waiting.append((part.id, sent, where))
-        if part.signature is not None:
-            self.scope.lose(f"{where}.signature", "calls carry no signature here", "note")
-        block = {"type": "tool_use", "id": sent, "name": part.name, "input": self._input(part, where)}
-        return {**block, **self.scope.own(part.extra, where)}
-
-    def _input(self, part: ToolCall, where: str) -> msgspec.Raw | Block:
-        """The arguments in the model's own bytes where they are an object, else wrapped in one."""
-        text = part.arguments
-        if part.kind == "custom":
-            self.scope.lose(f"{where}.arguments", "free text is sent as {input: text}", "note")
-            return {"input": text}
-        if not text.strip():
-            return {}
-        try:
-            if isinstance(msgspec.json.decode(text), dict):
-                return msgspec.Raw(text.encode())
-        except (msgspec.DecodeError, ValueError, RecursionError):
-            pass
-        self.scope.lose(f"{where}.arguments", "the arguments are not a JSON object: sent as {input: text}")
-        return {"input": text}
+        block = call_block(part, where, self.scope, self.used)
+        self.waiting.append((part.id, block["id"], where))
+        return block
 
     def _result(self, part: ToolResult, role: str, where: str) -> Block:
         found = next((call for call in self.waiting if call[0] == part.call_id), None)
