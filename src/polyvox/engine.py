@@ -14,7 +14,8 @@ from msgspec import Struct
 from msgspec.structs import force_setattr as fill
 from msgspec.structs import replace
 
-from polyvox.dialects import ClientSide, Endpoint, Reader, Reply
+from polyvox.deadlines import Deadlines
+from polyvox.dialects import ClientSide, Endpoint, Reader, Reply, encode_json
 from polyvox.dialects.collect import Collector
 from polyvox.dialects.errors_on_wire import request_id
 from polyvox.errors import BadResponseError, CallTimeoutError, LossError, PolyvoxError, StreamInterruptedError
@@ -147,7 +148,11 @@ class Deployment:
             await exchange.close()
             raise
         headers = exchange.headers
-        response = self.dialect.decode_response(Reply(exchange.status, headers, body), self.endpoint)
+        try:
+            response = self.dialect.decode_response(Reply(exchange.status, headers, body), self.endpoint)
+        except PolyvoxError as error:
+            error.sent = "yes"
+            raise
         return response, request_id(headers)
 
     async def open(self, outgoing: Outgoing) -> tuple[Exchange, Reader]:
@@ -161,6 +166,9 @@ class Deployment:
         """What a head without an answer means."""
         try:
             body = await exchange.read(MAX_ERROR_BODY)
+        except BadResponseError as error:
+            # The status says what kind it is; its words cannot be had.
+            body = encode_json({"error": {"message": f"the provider's words cannot be read: {error.message}"}})
         finally:
             await exchange.close()
         if exchange.status < 400:
@@ -284,53 +292,6 @@ def refuse_losses(losses: tuple[Loss, ...]) -> None:
             hint="leave it out, choose another model, or drop strict to go on without it",
             losses=tuple(lost),
         )
-
-
-class Deadlines:
-    """Ends the calls of one event loop that run out of time. One timer serves them all, because a timer
-    each costs more than the rest of the engine; calls of equal length end in the order they began."""
-
-    __slots__ = ("_armed", "_by_length", "_handle", "loop")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self._by_length: dict[float, dict[Call, None]] = {}
-        self._handle: asyncio.TimerHandle | None = None
-        self._armed = math.inf
-
-    def add(self, call: Call, length: float) -> None:
-        """Watch a call whose deadline is `length` seconds from now."""
-        waiting = self._by_length.get(length)
-        if waiting is None:
-            waiting = self._by_length[length] = {}
-        waiting[call] = None
-        if call.deadline < self._armed:
-            self._arm(call.deadline)
-
-    def drop(self, call: Call, length: float) -> None:
-        """The call is over."""
-        waiting = self._by_length.get(length)
-        if waiting is not None and waiting.pop(call, self) is None and not waiting and len(self._by_length) > 1:
-            del self._by_length[length]
-
-    def _arm(self, when: float) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-        self._armed = when
-        self._handle = self.loop.call_at(when, self._fire)
-
-    def _fire(self) -> None:
-        self._handle, self._armed = None, math.inf
-        now, nearest = self.loop.time(), math.inf
-        for length, waiting in list(self._by_length.items()):
-            for call in list(waiting):
-                if call.deadline > now + 0.002:  # clocks of event loops are coarse to about 1 ms
-                    nearest = min(nearest, call.deadline)
-                    break
-                self.drop(call, length)
-                call.expire()
-        if nearest < math.inf:
-            self._arm(nearest)
 
 
 class Call:
@@ -457,6 +418,7 @@ class Call:
         if delay is None:
             raise self.final(error)
         self._waited = delay
+        error.__traceback__ = None  # its frames hold what had come of the answer
         log.warning("%s: %s; next try in %.2f s", self.deployment.name, error.kind, delay)
         await self.engine.sleep(delay)
 
@@ -474,12 +436,12 @@ class Call:
             self.tell("on_done", CallInfo(self.request, self.deployment.name, len(self.attempts), error=error))
         return error
 
-    def out_of_time(self) -> PolyvoxError:
-        """The deadline ran out."""
+    def out_of_time(self, begun: bool = False) -> PolyvoxError:
+        """The deadline ran out; begun is whether the head of an answer had come."""
         error = CallTimeoutError(
             f"no answer within {self.options.timeout:g} s in all",
             hint="give it longer with timeout=SECONDS, or stream",
-            sent="unknown" if self._outgoing else "no",
+            sent="yes" if begun else "unknown" if self._outgoing else "no",
         )
         self.annotate(error)
         self.note("timeout", error)
@@ -533,8 +495,9 @@ class StreamRun:
             self._begun = True
             call.begin()
         if call.expired:
+            begun = self._pieces is not None
             await self._cut()
-            raise self._fail(call.out_of_time())
+            raise self._fail(call.out_of_time(begun))
         try:
             while True:
                 try:
@@ -546,9 +509,10 @@ class StreamRun:
                 if events or self._over():
                     return events
         except asyncio.CancelledError:
+            begun = self._pieces is not None
             await self._cut()
             if call.expired_alone():
-                raise self._fail(call.out_of_time()) from None
+                raise self._fail(call.out_of_time(begun)) from None
             call.note("cancelled")
             self._fail(StreamInterruptedError("the stream was cancelled", sent="yes"))
             raise
@@ -573,7 +537,11 @@ class StreamRun:
         but only after the events before it were shown."""
         assert self._pieces is not None
         assert self._reader is not None
-        data = await self._pieces.chunk()
+        try:
+            data = await self._pieces.chunk()
+        except CallTimeoutError as error:
+            # Its head had come, so the stream has begun: one that stalls broke off, whatever the reason.
+            raise StreamInterruptedError(error.message, sent="yes") from error
         events = self._reader.feed(data) if data else self._reader.close()
         if not events:
             return events
@@ -663,6 +631,7 @@ class StreamRun:
         self._call.end()  # left in the middle: its deadline has nobody left to tell
 
     async def _cut(self) -> None:
+        self._reader = None
         pieces, self._pieces = self._pieces, None
         if pieces is not None:
             await pieces.close()

@@ -299,7 +299,8 @@ class Deployments:
 
 def _first_byte(row: Provider, settings: Settings) -> float | None:
     limit = settings.first_byte_timeout
-    return limit if limit is None or not row.local else max(limit, _LOCAL_FIRST_BYTE)
+    # Only what nobody set is raised.
+    return _LOCAL_FIRST_BYTE if row.local and limit == config.Settings().first_byte_timeout else limit
 
 
 def _checked_key(key: Any) -> Any:

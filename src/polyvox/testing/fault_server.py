@@ -40,8 +40,32 @@ def send(data: bytes) -> Step:
 def sleep(seconds: float) -> Step:
     """Do nothing for a while, with the connection open."""
 
-    async def step(connection: Connection) -> None:
+    async def step(_: Connection) -> None:
         await asyncio.sleep(seconds)
+
+    return step
+
+
+def drip(data: bytes, seconds: float, size: int = 1) -> Step:
+    """Write so many bytes at a time, with a pause after each."""
+
+    async def step(connection: Connection) -> None:
+        for at in range(0, len(data), size):
+            connection.writer.write(data[at : at + size])
+            await connection.writer.drain()
+            await asyncio.sleep(seconds)
+
+    return step
+
+
+def endless(data: bytes, seconds: float = 0.0) -> Step:
+    """Write the same bytes again and again, with a pause after each, until the other side goes away."""
+
+    async def step(connection: Connection) -> None:
+        while True:
+            connection.writer.write(data)
+            await connection.writer.drain()
+            await asyncio.sleep(seconds)
 
     return step
 
@@ -152,7 +176,8 @@ class FaultServer:
 
     def _main(self) -> None:
         asyncio.set_event_loop(self._loop)
-        listener = socket.socket()
+        # asyncio sends small pieces at once only where the socket says that it is TCP.
+        listener = socket.socket(proto=socket.IPPROTO_TCP)
         if self._receive_buffer:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
         listener.bind(("127.0.0.1", 0))

@@ -200,6 +200,7 @@ class HttpExchange:
         while data := await self.chunk():
             size += len(data)
             if size > limit:
+                parts.clear()  # the error holds this frame for as long as somebody holds the error
                 self._refuse(limit)
             parts.append(data)
         return parts[0] if len(parts) == 1 else b"".join(parts)

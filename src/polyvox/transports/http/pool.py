@@ -14,11 +14,12 @@ from polyvox.errors import ConfigError
 from polyvox.transports.http.clock import WATCH, Clock
 
 if TYPE_CHECKING:
-    from aiohttp import ClientResponse, ClientSession
+    from aiohttp import ClientResponse, ClientSession, TCPConnector
     from aiohttp.connector import Connection
 
 MAX_HEADER_BYTES = 16 * 1024  # one header line of an answer
 MAX_HEADERS = 256  # header lines of an answer
+MAX_INFORMATIONAL = 32  # answers of 1xx before the real one
 # Servers drop idle connections without a word; aiohttp's default is below what common ones keep.
 KEEPALIVE_SECONDS = 15.0
 # Probes that keep NAT and firewall entries alive while a model thinks for minutes without a byte.
@@ -70,7 +71,7 @@ def _session(ca_bundle: str | Path | None) -> ClientSession:
     import aiohttp
 
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
+        connector=_connector_class()(
             limit=0,
             keepalive_timeout=KEEPALIVE_SECONDS,
             ssl=True if ca_bundle is None else _trust(ca_bundle),
@@ -89,6 +90,47 @@ def _session(ca_bundle: str | Path | None) -> ClientSession:
     # aiohttp repeats GET on a broken connection by itself; the engine is the one owner of retries.
     session._retry_connection = False
     return session
+
+
+@cache
+def _connector_class() -> type[TCPConnector]:
+    from functools import partial
+
+    from aiohttp import TCPConnector
+    from aiohttp.client_proto import ResponseHandler
+    from aiohttp.http_exceptions import HttpProcessingError
+
+    class Handler(ResponseHandler):
+        """Bounds the informational answers before the real one, and takes no offer to switch protocols."""
+
+        informational = 0
+
+        def feed_data(self, data: Any, size: int = 0) -> None:
+            code = data[0].code
+            self.informational = self.informational + 1 if 100 <= code < 200 else 0
+            if code != 101 and self.informational <= MAX_INFORMATIONAL:
+                super().feed_data(data, size)
+                return
+            if self.transport is not None:
+                self.transport.abort()
+            self.set_exception(HttpProcessingError(code=code, message="no end of informational answers"))
+
+    class Connector(TCPConnector):
+        """Gives out no connection on which something came that nobody had asked for: the next call would take it
+        for its own answer."""
+
+        def __init__(self, **settings: Any) -> None:
+            super().__init__(**settings)
+            self._factory = partial(Handler, loop=self._loop)  # type: ignore[assignment]
+
+        async def _get(self, key: Any, traces: Any) -> Connection | None:
+            while (found := await super()._get(key, traces)) is not None:
+                if found.protocol is not None and not found.protocol.should_close:
+                    return found
+                found.close()
+            return None
+
+    return Connector
 
 
 @cache
