@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from codecs import BOM_UTF8
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 
@@ -44,12 +46,21 @@ _T = TypeVar("_T", str, list[Any])
 
 
 _FINISH: dict[str, FinishReason] = {"stop": "stop", "length": "length", "load": "stop", "unload": "stop"}
-_METRICS = (
+METRICS = (
     "total_duration", "load_duration", "prompt_eval_count", "prompt_eval_duration", "eval_count", "eval_duration",
 )  # fmt: skip
 # Keys with a neutral place; every other key goes to extra.
-_TOP = frozenset({"model", "created_at", "message", "done", "done_reason", "logprobs", "error", *_METRICS})
+TOP = frozenset({"model", "created_at", "message", "done", "done_reason", "logprobs", "error", *METRICS})
 MESSAGE = frozenset({"role", "content", "thinking", "tool_calls", "images"})
+CALLED = frozenset({"name", "arguments", "index"})
+
+# How pictures of these types begin.
+_SIGNS = (
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), "image/png"),
+    (re.compile(rb"\xff\xd8\xff"), "image/jpeg"),
+    (re.compile(rb"GIF8[79]a"), "image/gif"),
+    (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), "image/webp"),
+)
 
 
 class _RawFunction(Struct):
@@ -68,7 +79,12 @@ class _RawAnswer(Struct):
     message: _RawMessage | None = None
 
 
+class _RawRequest(Struct):
+    messages: list[_RawMessage] = []
+
+
 _decode_raw = msgspec.json.Decoder(_RawAnswer).decode
+_decode_raw_request = msgspec.json.Decoder(_RawRequest).decode
 
 
 def decode_response(reply: Reply, at: Endpoint) -> Response:
@@ -97,7 +113,7 @@ def _response(body: dict[str, Any], data: bytes, at: Endpoint) -> Response:
         finish_reason=reason,
         raw_finish_reason=raw_reason,
         usage=usage_of(body) or Usage(),
-        model=string(body.get("model")),
+        model=string(body.get("model")) or None,
         created=created_of(body.get("created_at")),
         logprobs=logprobs or None,
         raw=data,
@@ -125,47 +141,77 @@ def mark_of(at: Endpoint) -> dict[str, Any]:
 def picture_of(raw: Any) -> Part:
     """A picture the model made; one that is no base64 stays as it came."""
     try:
-        return Image(data=base64.b64decode(raw, validate=True))
+        return image_of(base64.b64decode(raw, validate=True))
     except (TypeError, ValueError, binascii.Error):
         return Opaque(NAME, "image", {"images": [raw]})
+
+
+def image_of(data: bytes) -> Image:
+    """A picture of the type that its first bytes tell: the wire does not, and other dialects want to know."""
+    signs = (media_type for sign, media_type in _SIGNS if sign.match(data))
+    return Image(data=data, media_type=next(signs, None))
 
 
 def calls_of(message: dict[str, Any], data: bytes, ids: set[str]) -> list[Part]:
     """The tool calls; `ids` are those of earlier lines, and grow. An entry without a function is opaque."""
     calls = typed(message, "tool_calls", list)
-    texts = _argument_texts(data) if calls else []
+    texts = _answer_texts(data) if calls else []
     found: list[Part] = []
     for i, raw in enumerate(calls):
         if "function" not in raw:
             found.append(Opaque(NAME, "tool_call", {"tool_calls": [raw]}))
             continue
-        function = raw["function"]
-        extra = keys_beside(raw, frozenset({"id", "function"}))
-        if inner := keys_beside(function, frozenset({"name", "arguments", "index"})):
-            extra["function"] = inner
-        name = function["name"]
-        if not isinstance(name, str):
+        if not isinstance(raw["function"]["name"], str):
             raise TypeError("the name of a tool call is not a string")
-        arguments = function.get("arguments")
-        if arguments is not None and not isinstance(arguments, str):
-            arguments = texts[i] if i < len(texts) else encode_json(arguments).decode()
-        # The same id twice would answer two calls with one result.
-        call_id = string(raw.get("id")) or f"call_{len(ids)}"
-        while call_id in ids:
-            call_id += "_"
+        call_id = fresh_id(string(raw.get("id")), ids)
         ids.add(call_id)
-        found.append(ToolCall(call_id, name, arguments or "", extra={NAME: extra} if extra else {}))
+        found.append(call_of(raw, call_id, texts[i] if i < len(texts) else None))
     return found
 
 
-def _argument_texts(data: bytes) -> list[str]:
+def fresh_id(given: str | None, ids: Collection[str]) -> str:
+    """The id of a call, made up by number where none is given, changed where it is among `ids`: the same id
+    twice would answer two calls with one result.
+    """
+    call_id = given or f"call_{len(ids)}"
+    while call_id in ids:
+        call_id += "_"
+    return call_id
+
+
+def call_of(raw: dict[str, Any], call_id: str, text: str | None, known: frozenset[str] = CALLED) -> ToolCall:
+    """One entry of tool_calls. `text` is its arguments as they stand in the JSON, where that can be told; `known`
+    are the keys of its function that need no place in extra.
+    """
+    function = raw["function"]
+    extra = keys_beside(raw, frozenset({"id", "function"}))
+    if inner := keys_beside(function, known):
+        extra["function"] = inner
+    arguments = function.get("arguments")
+    if arguments is not None and not isinstance(arguments, str):
+        arguments = encode_json(arguments).decode() if text is None else text
+    return ToolCall(call_id, function["name"], arguments or "", extra={NAME: extra} if extra else {})
+
+
+def _answer_texts(data: bytes) -> list[str]:
     """The arguments of each call as the model's own JSON text; [] where the answer has another shape."""
     try:
         message = _decode_raw(data).message
     except (msgspec.DecodeError, RecursionError, ValueError):
         return []
-    calls = message.tool_calls if message is not None else None
-    return [bytes(call.function.arguments).decode() if call.function else "" for call in calls or ()]
+    return _texts(message) if message is not None else []
+
+
+def texts_of_request(data: bytes) -> list[list[str]]:
+    """The same for each message of a request; [] where it has another shape."""
+    try:
+        return [_texts(message) for message in _decode_raw_request(data.removeprefix(BOM_UTF8)).messages]
+    except (msgspec.DecodeError, RecursionError, ValueError):
+        return []
+
+
+def _texts(message: _RawMessage) -> list[str]:
+    return [bytes(call.function.arguments).decode() if call.function else "" for call in message.tool_calls or ()]
 
 
 def keys_beside(raw: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
@@ -175,7 +221,7 @@ def keys_beside(raw: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
 
 def keys_beside_answer(body: dict[str, Any], logprobs: tuple[TokenLogprob, ...] | None) -> dict[str, Any]:
     """The answer's keys without a neutral place, its log-probabilities where they make no sense."""
-    extra = keys_beside(body, _TOP)
+    extra = keys_beside(body, TOP)
     if logprobs is None and body.get("logprobs") is not None:
         extra["logprobs"] = body["logprobs"]
     return extra
@@ -190,7 +236,7 @@ def finish_of(body: dict[str, Any], has_calls: bool) -> tuple[FinishReason | Non
 
 def usage_of(body: dict[str, Any]) -> Usage | None:
     """The counts, with the durations (nanoseconds) beside them in raw; None when there are none."""
-    raw = {key: body[key] for key in _METRICS if body.get(key) is not None}
+    raw = {key: body[key] for key in METRICS if body.get(key) is not None}
     if not raw:
         return None
     asked, answered = integer(raw.get("prompt_eval_count")), integer(raw.get("eval_count"))
@@ -199,10 +245,11 @@ def usage_of(body: dict[str, Any]) -> Usage | None:
 
 
 def created_of(value: Any) -> float | None:
-    """Epoch seconds of an RFC 3339 time, or None."""
+    """Epoch seconds of an RFC 3339 time, or None; no answer is from 1970 or before, so that means unknown too."""
     try:
         when = datetime.fromisoformat(value)
-        return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+        seconds = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+        return seconds if seconds > 0 else None
     except (TypeError, ValueError, OverflowError):
         return None
 
@@ -245,6 +292,15 @@ _SAID = (
     _Said(re.compile(r"does not support thinking"), "unsupported_param", "thinking"),
     _Said(re.compile(r"server busy|maximum pending requests"), "overloaded"),
 )
+# Kinds that the status of an error does not tell from others, and the type that may stand beside the server's words
+# to say so.
+TYPES = {
+    "context_length": "context_length_exceeded", "unsupported_param": "unsupported_parameter",
+    "content_policy": "content_policy_violation", "quota": "insufficient_quota", "overloaded": "overloaded",
+    "refusal": "refusal", "bad_response": "bad_response", "connection": "connection",
+    "stream_interrupted": "stream_interrupted",
+}  # fmt: skip
+_KINDS = {name: kind for kind, name in TYPES.items()}
 _NOT_HERE = "the model is not on this server: pull it there (`ollama pull NAME`), or list the models it has"
 
 
@@ -274,7 +330,7 @@ def error_of(body: dict[str, Any], status: int, headers: Any) -> PolyvoxError:
         type=string(facts.get("type")),
         message=message,
         param=said.param if said else string(facts.get("param")),
-        kind=said.kind if said else None,
+        kind=said.kind if said else _KINDS.get(string(facts.get("type")) or ""),
     )
     if error.kind == "not_found" and "model" in message.lower():
         error.hint = _NOT_HERE

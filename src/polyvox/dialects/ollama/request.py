@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -43,7 +44,7 @@ Losses = list[Loss]
 
 
 # Neutral field -> name in `options`, where the value goes over as it is.
-_OPTIONS = (
+OPTIONS = (
     ("max_tokens", "num_predict"),
     ("temperature", "temperature"),
     ("top_p", "top_p"),
@@ -53,7 +54,7 @@ _OPTIONS = (
     ("presence_penalty", "presence_penalty"),
     ("frequency_penalty", "frequency_penalty"),
 )
-_SAME = ("logprobs", "top_logprobs")
+SAME = ("logprobs", "top_logprobs")
 # Fields without a place here, the value that needs none, and why it is lost.
 _UNSAID: tuple[tuple[str, Any, Loss], ...] = (
     ("n", 1, Loss("n", "there is one answer a call here")),
@@ -70,6 +71,7 @@ _UNSAID: tuple[tuple[str, Any, Loss], ...] = (
 )
 _LEVELS = ("low", "medium", "high")
 _NEAREST = {"minimal": "low", "xhigh": "high", "max": "high"}
+NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}  # of a function that takes none
 _FREE_TEXT = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
 
 
@@ -87,20 +89,20 @@ def encode_request(request: Request, at: Endpoint) -> Encoded:
         _response_format(request.response_format, body, losses)
     if request.thinking is not UNSET:
         _thinking(request.thinking, body, at, losses)
-    for field in _SAME:
+    for field in SAME:
         if (value := getattr(request, field)) is not UNSET:
             body[field] = value
     for field, harmless, loss in _UNSAID:
         if getattr(request, field) not in (UNSET, harmless):
             losses.append(loss)
-    options = {name: getattr(request, field) for field, name in _OPTIONS if getattr(request, field) is not UNSET}
+    options = {name: getattr(request, field) for field, name in OPTIONS if getattr(request, field) is not UNSET}
     if "num_ctx" in at.options:
         options["num_ctx"] = at.options["num_ctx"]
     if options:
         body["options"] = options
     if "keep_alive" in at.options:
         body["keep_alive"] = at.options["keep_alive"]
-    own = _own(request.extra, losses, "")
+    own = own_keys(request.extra, losses, "")
     if isinstance(own.get("options"), dict):
         own = {**own, "options": {**options, **own["options"]}}
     body.update(own)
@@ -116,7 +118,7 @@ def _bytes(body: dict[str, Any]) -> bytes:
         raise InputError(f"the request cannot be written as JSON: {error}") from None
 
 
-def _own(extra: Extra, losses: Losses, where: str) -> dict[str, Any]:
+def own_keys(extra: Extra, losses: Losses, where: str) -> dict[str, Any]:
     """The keys that are this dialect's; those of others are noted as lost."""
     losses += [Loss(f"{where}extra.{name}", "keys of another dialect", "note") for name in extra if name != NAME]
     return dict(extra.get(NAME, {}))
@@ -151,7 +153,7 @@ def _tool(tool: Tool | Opaque, losses: Losses, where: str) -> Any:
     inner: dict[str, Any] = {"name": tool.name}
     if tool.description is not None:
         inner["description"] = tool.description
-    inner["parameters"] = tool.parameters or {"type": "object", "properties": {}}
+    inner["parameters"] = tool.parameters or NO_PARAMETERS
     if tool.kind == "custom":
         losses.append(Loss(f"{where}.kind", "tools take objects here; offered as a function of one string"))
         inner["parameters"] = _FREE_TEXT
@@ -159,7 +161,7 @@ def _tool(tool: Tool | Opaque, losses: Losses, where: str) -> Any:
         losses.append(Loss(f"{where}.strict", "arguments are not held to the schema here"))
     if tool.cache is not None:
         losses.append(Loss(f"{where}.cache", "the prompt cache is automatic here", "note"))
-    own = _own(tool.extra, losses, where + ".")
+    own = own_keys(tool.extra, losses, where + ".")
     return {"type": "function", "function": {**inner, **own.pop("function", {})}, **own}
 
 
@@ -168,7 +170,7 @@ def _response_format(wanted: ResponseFormat, body: dict[str, Any], losses: Losse
         body["format"] = wanted.schema if wanted.kind == "schema" and wanted.schema is not None else "json"
     if wanted.description is not None:
         losses.append(Loss("response_format.description", "the schema is all that is sent", "note"))
-    body.update(_own(wanted.extra, losses, "response_format."))
+    body.update(own_keys(wanted.extra, losses, "response_format."))
 
 
 def _thinking(wanted: Thinking, body: dict[str, Any], at: Endpoint, losses: Losses) -> None:
@@ -186,17 +188,18 @@ def _thinking(wanted: Thinking, body: dict[str, Any], at: Endpoint, losses: Loss
         losses.append(Loss("thinking.budget_tokens", "there is no token budget for thinking here"))
     if wanted.mode is not UNSET:
         losses.append(Loss("thinking.mode", "there are no modes of thinking here"))
-    body.update(_own(wanted.extra, losses, "thinking."))
+    body.update(own_keys(wanted.extra, losses, "thinking."))
 
 
 # ---- messages ---------------------------------------------------------------------------------
 
 
-class _Turn(NamedTuple):
-    """A message being written: its pieces so far and what belongs to it."""
+class Turn(NamedTuple):
+    """A message being written: its pieces so far and what belongs to it. `writers` says how each part is put in."""
 
     at: Endpoint
     losses: Losses
+    writers: Mapping[type[Part], Callable[..., None]]
     words: list[str]
     images: list[str]
     thoughts: list[str]
@@ -204,15 +207,16 @@ class _Turn(NamedTuple):
     raw: dict[str, Any]
 
 
-def _turn(at: Endpoint, losses: Losses) -> _Turn:
-    return _Turn(at, losses, [], [], [], [], {})
+def new_turn(at: Endpoint, losses: Losses, writers: Mapping[type[Part], Callable[..., None]] | None = None) -> Turn:
+    """A message of which nothing is written yet; `writers` are those of a request unless others are given."""
+    return Turn(at, losses, writers or PARTS, [], [], [], [], {})
 
 
 def _messages(messages: tuple[Message, ...], at: Endpoint, losses: Losses) -> list[dict[str, Any]]:
-    names = {part.id: part.name for message in messages for part in message.parts if isinstance(part, ToolCall)}
+    names: dict[str, str] = {}
     found: list[dict[str, Any]] = []
     for i, message in enumerate(messages):
-        turn, where, beside, any_result = _turn(at, losses), f"messages[{i}]", [], False
+        turn, where, beside, any_result = new_turn(at, losses), f"messages[{i}]", [], False
         for j, part in enumerate(message.parts):
             spot = f"{where}.parts[{j}]"
             if isinstance(part, ToolResult):
@@ -221,16 +225,20 @@ def _messages(messages: tuple[Message, ...], at: Endpoint, losses: Losses) -> li
                 found.append(wire)
                 beside += pictures
             else:
-                _part(part, turn, spot)
+                put(part, turn, spot)
+            if isinstance(part, ToolCall):
+                # As of here: calls of servers without ids are numbered from 0 in every answer.
+                names[part.id] = part.name
         if any_result and not (turn.words or turn.images or turn.calls or turn.thoughts or turn.raw):
-            found[-1].update(_own(message.extra, losses, where + "."))
+            found[-1].update(own_keys(message.extra, losses, where + "."))
             found += beside
         else:
-            found += [*beside, _message(message, turn, where)]
+            found += [*beside, message_of(message, turn, where)]
     return found
 
 
-def _message(message: Message, turn: _Turn, where: str) -> dict[str, Any]:
+def message_of(message: Message, turn: Turn, where: str) -> dict[str, Any]:
+    """What was put into the turn as one message of the wire, with what the message itself says."""
     wire: dict[str, Any] = {
         "role": "system" if message.role == "developer" else message.role,
         "content": "".join(turn.words),
@@ -246,16 +254,16 @@ def _message(message: Message, turn: _Turn, where: str) -> dict[str, Any]:
             wire["tool_name"] = message.name
         else:
             turn.losses.append(Loss(f"{where}.name", "speakers have no names here"))
-    for key, value in turn.raw.items():
-        both_lists = isinstance(value, list) and isinstance(wire.get(key), list)
-        wire[key] = [*wire[key], *value] if both_lists else value
-    wire.update(_own(message.extra, turn.losses, where + "."))
+    wire.update(turn.raw)
+    wire.update(own_keys(message.extra, turn.losses, where + "."))
+    if message.role == "developer" and wire["role"] == "system":
+        turn.losses.append(Loss(f"{where}.role", "few servers know a developer: sent as the system's", "note"))
     return wire
 
 
-def _part(part: Part, turn: _Turn, where: str) -> None:
+def put(part: Part, turn: Turn, where: str) -> None:
     """Put one part where the dialect has a place for it, or note that it has none."""
-    write = _PARTS.get(type(part))
+    write = turn.writers.get(type(part))
     if write is None:
         kind = part.__struct_config__.tag
         turn.losses.append(Loss(f"{where}.{kind}", f"{kind} cannot be sent in this dialect"))
@@ -264,10 +272,10 @@ def _part(part: Part, turn: _Turn, where: str) -> None:
     if getattr(part, "cache", None) is not None:
         turn.losses.append(Loss(f"{where}.cache", "the prompt cache is automatic here", "note"))
     if not isinstance(part, ToolCall | Opaque) and part.extra:
-        turn.raw.update(_own(part.extra, turn.losses, where + "."))
+        put_beside(own_keys(part.extra, turn.losses, where + "."), turn)
 
 
-def _text(part: Text, turn: _Turn, where: str) -> None:
+def _text(part: Text, turn: Turn, where: str) -> None:
     turn.words.append(part.text)
     if part.citations:
         turn.losses.append(Loss(f"{where}.citations", "sources cannot be sent in this dialect", "note"))
@@ -275,12 +283,12 @@ def _text(part: Text, turn: _Turn, where: str) -> None:
         turn.losses.append(Loss(f"{where}.signature", f"bound to {part.origin or 'another dialect'}", "note"))
 
 
-def _refusal(part: Refusal, turn: _Turn, where: str) -> None:
+def _refusal(part: Refusal, turn: Turn, where: str) -> None:
     turn.words.append(part.text)
     turn.losses.append(Loss(f"{where}.refusal", "a refusal is plain text here", "note"))
 
 
-def _image(part: Image, turn: _Turn, where: str) -> None:
+def _image(part: Image, turn: Turn, where: str) -> None:
     data = _image_data(part)
     if data is None:
         why = "pictures must be downloaded before they are sent here" if part.url else "there are no file ids here"
@@ -299,7 +307,7 @@ def _image_data(part: Image) -> str | None:
     return data if comma and head.startswith("data:") and head.endswith(";base64") else None
 
 
-def _file(part: File, turn: _Turn, where: str) -> None:
+def _file(part: File, turn: Turn, where: str) -> None:
     text = part.text
     if text is None and part.data is not None and (part.media_type or "").startswith("text/"):
         text = part.data.decode("utf-8", "replace")
@@ -310,7 +318,7 @@ def _file(part: File, turn: _Turn, where: str) -> None:
     turn.losses.append(Loss(f"{where}.file", "sent as plain text", "note"))
 
 
-def _reasoning(part: Reasoning, turn: _Turn, where: str) -> None:
+def _reasoning(part: Reasoning, turn: Turn, where: str) -> None:
     """Thinking goes back only to the deployment that thought it; proofs are other dialects' business."""
     ours = part.origin == turn.at.origin if part.origin is not None else NAME in part.extra
     if ours and part.signature is None and part.encrypted is None:
@@ -320,15 +328,15 @@ def _reasoning(part: Reasoning, turn: _Turn, where: str) -> None:
     turn.losses.append(Loss(f"{where}.reasoning", f"bound to {part.origin or 'another dialect'}"))
 
 
-def _call(part: ToolCall, turn: _Turn, where: str) -> None:
-    own = _own(part.extra, turn.losses, where + ".")
+def _call(part: ToolCall, turn: Turn, where: str) -> None:
+    own = own_keys(part.extra, turn.losses, where + ".")
     inner = {"name": part.name, "arguments": _arguments(part, turn, where), **own.pop("function", {})}
     turn.calls.append({"id": part.id, "function": inner, **own})
     if part.signature is not None:
         turn.losses.append(Loss(f"{where}.signature", f"bound to {part.origin or 'another dialect'}", "note"))
 
 
-def _arguments(part: ToolCall, turn: _Turn, where: str) -> Any:
+def _arguments(part: ToolCall, turn: Turn, where: str) -> Any:
     """The model's own bytes where they are an object; anything else travels as one string."""
     if part.kind == "function":
         if not part.arguments.strip():
@@ -342,14 +350,26 @@ def _arguments(part: ToolCall, turn: _Turn, where: str) -> Any:
     return {"input": part.arguments}
 
 
-def _opaque(part: Opaque, turn: _Turn, where: str) -> None:
+def put_beside(keys: Mapping[str, Any], turn: Turn) -> None:
+    """Keys of this dialect that have no neutral form; pictures and calls take their place among the others."""
+    for key, value in keys.items():
+        if key in _LISTS and isinstance(value, list):
+            _LISTS[key](turn).extend(value)
+        else:
+            turn.raw[key] = value
+
+
+_LISTS: dict[str, Callable[[Turn], list[Any]]] = {"images": attrgetter("images"), "tool_calls": attrgetter("calls")}
+
+
+def _opaque(part: Opaque, turn: Turn, where: str) -> None:
     if part.dialect == NAME and isinstance(part.raw, dict):
-        turn.raw.update(part.raw)
+        put_beside(part.raw, turn)
     else:
         turn.losses.append(Loss(f"{where}.opaque", f"{part.type!r} is a block of {part.dialect}"))
 
 
-_PARTS: dict[type, Callable[..., None]] = {
+PARTS: dict[type[Part], Callable[..., None]] = {
     Text: _text, Refusal: _refusal, Image: _image, File: _file, Reasoning: _reasoning, ToolCall: _call, Opaque: _opaque,
 }  # fmt: skip
 
@@ -358,12 +378,12 @@ def _tool_result(
     part: ToolResult, names: dict[str, str], at: Endpoint, losses: Losses, where: str
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The tool's message, and a user's message for the pictures a tool's cannot hold."""
-    turn = _turn(at, losses)
+    turn = new_turn(at, losses)
     for j, inner in enumerate(part.parts):
         if isinstance(inner, ToolCall | Reasoning):
             losses.append(Loss(f"{where}.parts[{j}]", "a tool result cannot hold it"))
         else:
-            _part(inner, turn, f"{where}.parts[{j}]")
+            put(inner, turn, f"{where}.parts[{j}]")
     if part.is_error:
         losses.append(Loss(f"{where}.is_error", "there is no error flag here; the text says so", "note"))
     if part.cache is not None:
@@ -373,8 +393,10 @@ def _tool_result(
         wire["tool_name"] = name
     if part.call_id:
         wire["tool_call_id"] = part.call_id
+    if turn.calls:
+        wire["tool_calls"] = turn.calls
     wire.update(turn.raw)
-    wire.update(_own(part.extra, losses, where + "."))
+    wire.update(own_keys(part.extra, losses, where + "."))
     if not turn.images:
         return wire, []
     losses.append(Loss(f"{where}.image", "a tool result holds text only here; sent as a user message", "note"))

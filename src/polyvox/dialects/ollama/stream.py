@@ -110,7 +110,7 @@ class OllamaReader:
             raise error_of(body, 0, {})
         if not self._started:
             self._started = True
-            events.append(Started(None, string(body.get("model")), created_of(body.get("created_at"))))
+            events.append(Started(None, string(body.get("model")) or None, created_of(body.get("created_at"))))
         message = body.get("message")
         if message is not None:
             self._message(message, line, events)
