@@ -428,12 +428,15 @@ def test_a_schema_nested_deeply_is_taken_or_refused_never_a_crash():
 
 
 def plainly(response):
-    """A response to compare: without its bytes, and with no arguments told in one way."""
+    """A response to compare: without its bytes, with no arguments told in one way, and with the word for an end in
+    calls that servers before done_reason left out."""
     parts = tuple(
         [structs.replace(part, arguments=part.arguments or "{}") if isinstance(part, ToolCall) else part
          for part in response.message.parts]
     )  # fmt: skip
-    return structs.replace(response, message=structs.replace(response.message, parts=parts), raw=b"")
+    raw = response.raw_finish_reason or ("stop" if response.finish_reason == "tool_calls" else None)
+    message = structs.replace(response.message, parts=parts)
+    return structs.replace(response, message=message, raw_finish_reason=raw, raw=b"")
 
 
 def said_and_read(response, at):

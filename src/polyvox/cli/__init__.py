@@ -29,6 +29,7 @@ VERBS: dict[str, Verb] = {
     "providers": Verb("models", "List the providers, and which have a key."),
     "keys": Verb("keys", "Keep API keys: set, list, get, rm, path."),
     "config": Verb("config", "Read and change settings, and see where each comes from."),
+    "simulate": Verb("simulate", "Be a provider on this machine, for testing programs."),
     "doctor": Verb("doctor", "Look for what may be wrong with this installation."),
     "completion": Verb("completion", "Print the completion script of a shell."),
     "help": Verb("completion", "Explain a command."),

@@ -4,18 +4,13 @@ the same seed. It knows no dialect, and leaves alone every call the plan does no
 from __future__ import annotations
 
 import asyncio
-import math
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Literal, get_args
-
-import msgspec
-from msgspec import Struct
+from typing import Any
 
 from polyvox.errors import (
     BadResponseError,
     CallTimeoutError,
-    ConfigError,
     ConnectionFailedError,
     PolyvoxError,
     Sent,
@@ -23,47 +18,13 @@ from polyvox.errors import (
     UsageError,
 )
 from polyvox.transports import Exchange, Outgoing, Timeouts, Transport
+from polyvox.transports.fault_plan import KINDS, Fault, Schedule, plan_from
 
-Kind = Literal[
-    "refuse", "connect_timeout", "first_byte_timeout", "status", "html", "delay",
-    "stall", "cut", "reset", "garble", "drip", "split",
-]  # fmt: skip
-KINDS: tuple[str, ...] = get_args(Kind)
+__all__ = ["KINDS", "LOGIN_PAGE", "Fault", "FaultExchange", "FaultTransport", "PlannedExchange", "plan_from"]
 
 Sleep = Callable[[float], Awaitable[None]]
 
-_PROBLEMS = 20  # problems that an error lists
-_LOGIN_PAGE = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body>Please sign in.</body></html>\n"
-
-
-class Fault(Struct, frozen=True):
-    """One way to break a call, and which calls. With neither `at` nor `share` it means every call.
-
-    Attributes:
-        kind: what happens.
-            Instead of asking: "refuse" (no connection), "connect_timeout", "first_byte_timeout", "status"
-            (an answer with status, headers, body), "html" (200 and a login page).
-            Before the head: "delay" (seconds).
-            In the body: "cut" (it ends as if well), "reset" (it breaks), "stall" (silence until the idle
-            timeout), "garble" (all bits of one byte flipped), "drip" (one byte at a time), "split" (pieces of
-            random size).
-        at: numbers of calls, from 1.
-        share: the chance of each call, from 0 to 1.
-        times: how many calls at most.
-        after: bytes of the body that come through first; a body without that many is left alone.
-        seconds: of the delay.
-        status, headers, body: of the answer.
-    """
-
-    kind: Kind
-    at: tuple[int, ...] = ()
-    share: float | None = None
-    times: int | None = None
-    after: int = 0
-    seconds: float = 0.0
-    status: int = 500
-    headers: Mapping[str, str] = {}
-    body: bytes = b""
+LOGIN_PAGE = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body>Please sign in.</body></html>\n"
 
 
 class FaultTransport:
@@ -71,7 +32,7 @@ class FaultTransport:
     of the plan that matches it; to combine faults, wrap a FaultTransport in another one.
 
     What happens depends on the plan, the seed and a call's number alone. sleep waits seconds; an injected
-    one makes a run without waiting. ConfigError lists what is wrong with the plan.
+    one makes a run without waiting. ConfigError lists what is wrong with the plan, and what in it needs a socket.
 
     Attributes:
         calls: how many calls came.
@@ -94,13 +55,12 @@ class FaultTransport:
         seed: int = 0,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
-        self.plan = plan_from(plan)
+        self.plan = plan_from(plan, "transport")
         self.calls = 0
         self.done: dict[str, int] = {}
         self._inner = inner
-        self._seed = seed
+        self._schedule = Schedule(self.plan, seed)
         self._sleep = sleep
-        self._chosen = [0] * len(self.plan)
         self._closed = False
 
     async def send(self, outgoing: Outgoing, timeouts: Timeouts) -> Exchange:
@@ -108,7 +68,7 @@ class FaultTransport:
         if self._closed:
             raise UsageError("this transport is closed", hint="make a new one, or close it later", sent="no")
         self.calls += 1
-        fault, rng = self._choose(self.calls)
+        fault, rng = self._schedule.fault_for(self.calls)
         if fault is None:
             return await self._inner.send(outgoing, timeouts)
         if fault.kind in _INSTEAD:
@@ -129,22 +89,6 @@ class FaultTransport:
         self._closed = True
         await self._inner.close()
 
-    def _choose(self, number: int) -> tuple[Fault | None, random.Random]:
-        """The fault for a call, with the chance that is this fault's and this call's alone: how calls
-        interleave, and what the rest of the plan draws, changes nothing."""
-        rng = random.Random()
-        for index, fault in enumerate(self.plan):
-            if fault.times is not None and self._chosen[index] >= fault.times:
-                continue
-            if fault.at and number not in fault.at:
-                continue
-            rng = random.Random(f"{self._seed}/{index}/{number}")
-            if fault.share is not None and rng.random() >= fault.share:
-                continue
-            self._chosen[index] += 1
-            return fault, rng
-        return None, rng
-
     def _note(self, kind: str) -> None:
         self.done[kind] = self.done.get(kind, 0) + 1
 
@@ -164,7 +108,7 @@ class FaultTransport:
         return PlannedExchange(fault.status, {"content-type": "application/json", **named}, fault.body)
 
     async def _html(self, fault: Fault, timeouts: Timeouts) -> Exchange:
-        return PlannedExchange(200, {"content-type": "text/html; charset=utf-8"}, _LOGIN_PAGE)
+        return PlannedExchange(200, {"content-type": "text/html; charset=utf-8"}, LOGIN_PAGE)
 
 
 _INSTEAD: dict[str, Callable[[FaultTransport, Fault, Timeouts], Awaitable[Exchange]]] = {
@@ -330,18 +274,20 @@ class FaultExchange(_Readable):
         return data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :]
 
     async def _drip(self) -> bytes:
-        return await self._piece(lambda left: min(left, 1))
+        return await self._piece(lambda left: min(left, 1), self._fault.seconds)
 
     async def _split(self) -> bytes:
         return await self._piece(lambda left: self._rng.randint(1, left))
 
-    async def _piece(self, size_of: Callable[[int], int]) -> bytes:
+    async def _piece(self, size_of: Callable[[int], int], pause: float = 0.0) -> bytes:
         if self._given == len(self._held):
             self._held, self._given = await self._inner.chunk(), 0
             if not self._held:
                 return b""
         else:
             await asyncio.sleep(0)  # a long answer in small pieces must not hold up the event loop
+        if pause:
+            await self._sleep(pause)
         start = self._given
         self._given += size_of(len(self._held) - start)
         if self._given < len(self._held):
@@ -356,142 +302,4 @@ _IN_BODY: dict[str, Callable[[FaultExchange], Awaitable[bytes]]] = {
     "garble": FaultExchange._garble,
     "drip": FaultExchange._drip,
     "split": FaultExchange._split,
-}
-
-
-# ---- what a plan is ---------------------------------------------------------------------------
-
-
-def plan_from(data: Any) -> tuple[Fault, ...]:
-    """A plan from TOML or JSON data: a list of faults, or an object whose only key `fault` has the list
-    (TOML's [[fault]]). ConfigError lists everything that is wrong.
-
-    Keys are the fields of `Fault`; a body may be a text or a JSON value, at may be one number.
-
-    >>> plan_from([{"kind": "cut", "after": 40, "at": [1, 3]}])[0].at
-    (1, 3)
-    """
-    rows = data
-    if isinstance(data, Mapping):
-        if set(data) != {"fault"}:
-            raise ConfigError("a plan is a list of faults, or an object with nothing but the list `fault`", hint=_HINT)
-        rows = data["fault"]
-    if isinstance(rows, str | bytes | Mapping | Fault) or not isinstance(rows, Iterable):
-        raise ConfigError(f"a plan must be a list of faults, not {type(rows).__name__}", hint=_HINT)
-    faults, problems = [], []
-    for number, row in enumerate(rows, 1):
-        fault, found = _fault_of(row)
-        problems += [f"fault {number}: {problem}" for problem in found]
-        if fault is not None:
-            faults.append(fault)
-    if problems:
-        more = len(problems) - _PROBLEMS
-        shown = (*problems[:_PROBLEMS], *((f"and {more} more",) if more > 0 else ()))
-        raise ConfigError("the plan of faults is wrong", problems=shown, hint=_HINT)
-    return tuple(faults)
-
-
-_HINT = 'a fault is, for example, {kind = "cut", after = 200, at = [1]}'
-
-
-def _fault_of(row: Any) -> tuple[Fault | None, list[str]]:
-    """The fault a row says, or None and what is wrong with the row."""
-    if isinstance(row, Fault):
-        # One made by hand was never checked; what it does not say stands at its default.
-        said = {name: value for name, value in msgspec.structs.asdict(row).items() if value != _DEFAULTS.get(name)}
-    elif isinstance(row, Mapping):
-        said = dict(row)
-    else:
-        return None, [f"must be an object with a kind, not {type(row).__name__}"]
-    kind = said.pop("kind", None)
-    if not isinstance(kind, str) or kind not in KINDS:
-        return None, [f"kind must be one of {', '.join(KINDS)}" + ("" if kind is None else f", not {kind!r}")]
-    values, problems = {}, []
-    taken = (*_WHICH, *_FIELDS.get(kind, ()))
-    for name, value in said.items():
-        if name not in taken:
-            problems.append(f"{kind} has no {name}; it takes {', '.join(taken)}")
-            continue
-        try:
-            values[name] = _CHECKS[name](value)
-        except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
-            problems.append(f"{name} must be {_WORDS[name]}")
-    if "at" in said and "share" in said:
-        problems.append("at and share are both given; a fault has one of them")
-    if kind == "delay" and "seconds" not in said:
-        problems.append("seconds is missing")
-    return (None, problems) if problems else (Fault(kind, **values), [])  # type: ignore[arg-type]
-
-
-_DEFAULTS = {
-    field.name: () if field.name == "at" else {} if field.name == "headers" else field.default
-    for field in msgspec.structs.fields(Fault)
-}
-_WHICH = ("at", "share", "times")
-_FIELDS = {
-    "status": ("status", "headers", "body"),
-    "delay": ("seconds",),
-    "cut": ("after",),
-    "reset": ("after",),
-    "stall": ("after",),
-    "garble": ("after",),
-}
-
-
-def _whole(least: int, most: float = math.inf) -> Callable[[Any], int]:
-    def check(value: Any) -> int:
-        if type(value) is not int or not least <= value <= most:
-            raise ValueError
-        return value
-
-    return check
-
-
-def _number(least: float, most: float) -> Callable[[Any], float]:
-    def check(value: Any) -> float:
-        if type(value) not in (int, float) or not least <= value <= most:  # NaN is in no range
-            raise ValueError
-        return float(value)
-
-    return check
-
-
-def _numbers(value: Any) -> tuple[int, ...]:
-    found = tuple([_whole(1)(item) for item in (value if isinstance(value, list | tuple) else [value])])
-    if not found:
-        raise ValueError
-    return found
-
-
-def _texts(value: Any) -> dict[str, str]:
-    if not isinstance(value, Mapping) or not all(isinstance(text, str) for pair in value.items() for text in pair):
-        raise TypeError
-    return dict(value)
-
-
-def _body(value: Any) -> bytes:
-    if isinstance(value, bytes):
-        return value
-    return value.encode() if isinstance(value, str) else msgspec.json.encode(value)
-
-
-_CHECKS: dict[str, Callable[[Any], Any]] = {
-    "at": _numbers,
-    "share": _number(0, 1),
-    "times": _whole(1),
-    "after": _whole(0),
-    "seconds": _number(0, 86_400),
-    "status": _whole(200, 599),
-    "headers": _texts,
-    "body": _body,
-}
-_WORDS = {
-    "at": "a number of a call, from 1, or a list of them",
-    "share": "a number from 0 to 1",
-    "times": "a whole number from 1",
-    "after": "a whole number of bytes, from 0",
-    "seconds": "a number of seconds from 0 to a day",
-    "status": "an HTTP status from 200 to 599",
-    "headers": "texts by name",
-    "body": "a text or a JSON value",
 }

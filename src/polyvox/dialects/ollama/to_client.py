@@ -108,8 +108,10 @@ def _time_of(created: float | None) -> str | None:
 
 def end_of(reason: FinishReason | None, raw: str | None, has_calls: bool, losses: Losses) -> dict[str, str]:
     """The done_reason: the raw one where it means the same here, nothing where nothing is known."""
-    if finish_of({"done_reason": raw}, has_calls)[0] == reason:
-        return {"done_reason": raw} if raw else {}
+    if raw and finish_of({"done_reason": raw}, has_calls)[0] == reason:
+        return {"done_reason": raw}
+    if reason is None and not has_calls:
+        return {}
     word = _WORDS.get(reason, reason) if reason is not None else "unknown"
     read = finish_of({"done_reason": word}, has_calls)[0]
     if read != reason:

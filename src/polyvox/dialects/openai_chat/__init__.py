@@ -5,12 +5,16 @@ Wire facts: openai SDK 3.x types; imitators' fields as their recorded traffic sh
 
 from __future__ import annotations
 
-from polyvox.dialects import ClientSide, Encoded, Endpoint, Reply
+from polyvox.dialects import Dialect, Encoded, Endpoint, Peek, Reply, Wire
 from polyvox.dialects.openai_chat.answer import decode_error, decode_response
+from polyvox.dialects.openai_chat.from_client import decode_request, edit, peek
 from polyvox.dialects.openai_chat.request import encode_request
+from polyvox.dialects.openai_chat.rules import check_request
 from polyvox.dialects.openai_chat.stream import ChatReader
+from polyvox.dialects.openai_chat.to_client import encode_error, encode_response
+from polyvox.dialects.openai_chat.to_client_stream import ChatWriter
 from polyvox.errors import PolyvoxError
-from polyvox.types import Request, Response
+from polyvox.types import Loss, Request, Response
 
 
 class OpenAIChat:
@@ -38,5 +42,33 @@ class OpenAIChat:
         """Never: every server of this dialect answers in one piece too."""
         return False
 
+    def peek(self, wire: Wire) -> Peek:
+        """See `ServerSide`."""
+        return peek(wire)
 
-DIALECT: ClientSide = OpenAIChat()
+    def edit(self, wire: Wire, *, model: str | None = None, usage: bool = False) -> Wire:
+        """See `ServerSide`."""
+        return edit(wire, model=model, usage=usage)
+
+    def decode_request(self, wire: Wire, at: Endpoint) -> Request:
+        """See `ServerSide`."""
+        return decode_request(wire, at)
+
+    def check_request(self, wire: Wire) -> None:
+        """See `ServerSide`."""
+        check_request(wire)
+
+    def encode_response(self, response: Response, asked: Peek) -> tuple[Reply, tuple[Loss, ...]]:
+        """See `ServerSide`."""
+        return encode_response(response, asked)
+
+    def encode_error(self, error: PolyvoxError) -> Reply:
+        """See `ServerSide`."""
+        return encode_error(error)
+
+    def writer(self, asked: Peek) -> ChatWriter:
+        """See `ServerSide`."""
+        return ChatWriter(asked)
+
+
+DIALECT: Dialect = OpenAIChat()

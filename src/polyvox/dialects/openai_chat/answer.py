@@ -33,7 +33,7 @@ from polyvox.types import (
 
 NAME = "openai.chat"
 
-_FINISH: dict[str, FinishReason] = {
+FINISH: dict[str, FinishReason] = {
     "stop": "stop",
     "eos": "stop",
     "stop_sequence": "stop",
@@ -60,9 +60,11 @@ _MESSAGE = frozenset({
     "reasoning_content", "reasoning", "reasoning_details",
 })  # fmt: skip
 # Keys a server shows but takes from nobody: they belong to the response, not to the turn sent back.
-_SHOWN_ONLY = frozenset({
+SHOWN_ONLY = frozenset({
     "executed_tools", "provider_specific_fields", "token_id", "token_ids", "search_results", "tool_type",
 })  # fmt: skip
+# The format of the reasoning details we give to clients for reasoning of another dialect.
+OWN_DETAILS = "polyvox"
 # Opaque media that stood beside the content of a message: they have no place in the content sent back.
 BESIDE_CONTENT = frozenset({"message.image", "message.audio"})
 
@@ -71,7 +73,7 @@ def finish_reason(raw: str | None, has_calls: bool, has_refusal: bool) -> Finish
     """The neutral reason; calls and refusals under a plain stop are told for what they are."""
     if raw is None:
         return None
-    reason = _FINISH.get(raw, "unknown")
+    reason = FINISH.get(raw, "unknown")
     if reason == "stop" and has_calls:
         return "tool_calls"
     if reason == "stop" and has_refusal:
@@ -216,10 +218,14 @@ def content_parts(content: Any, at: Endpoint) -> list[Part]:
         return [Text(content)] if content else []
     parts: list[Part] = []
     for chunk in content if isinstance(content, list) else ():
-        if isinstance(chunk, str):
-            parts.append(Text(chunk))
-        elif isinstance(chunk, dict):
-            parts.append(chunk_part(chunk, at))
+        if not isinstance(chunk, str | dict):
+            continue
+        part = Text(chunk) if isinstance(chunk, str) else chunk_part(chunk, at)
+        last = parts[-1] if parts else None
+        if isinstance(last, Text) and isinstance(part, Text) and not (last.extra or part.extra):
+            parts[-1] = Text(last.text + part.text)  # words that follow words are one text, as in a stream
+        else:
+            parts.append(part)
     return parts
 
 
@@ -229,7 +235,7 @@ def chunk_part(chunk: dict[str, Any], at: Endpoint) -> Part:
     if kind in ("text", "output_text") and isinstance(chunk.get("text"), str):
         return Text(chunk["text"], extra=_rest(chunk, {"type", "text"}))
     if kind == "refusal" and isinstance(chunk.get("refusal"), str):
-        return Refusal(chunk["refusal"])
+        return Refusal(chunk["refusal"], extra=_rest(chunk, {"type", "refusal"}))
     if kind == "thinking":
         inner = chunk.get("thinking")
         pieces = thinking_pieces(inner)
@@ -411,7 +417,7 @@ def _beside(choice: dict[str, Any]) -> dict[str, Any]:
     found = {key: value for key, value in choice.items() if key not in _CHOICE and value is not None}
     message = choice.get("message")
     shown = message.items() if isinstance(message, dict) else ()
-    return {**found, **{key: value for key, value in shown if key in _SHOWN_ONLY and value is not None}}
+    return {**found, **{key: value for key, value in shown if key in SHOWN_ONLY and value is not None}}
 
 
 def _choice(raw: dict[str, Any], at: Endpoint, citations: tuple[Citation, ...]) -> tuple[int, Choice]:
@@ -420,7 +426,7 @@ def _choice(raw: dict[str, Any], at: Endpoint, citations: tuple[Citation, ...]) 
     parts = message_parts(message, at, citations)
     reason = string(raw.get("finish_reason")) or None
     kinds = {type(part) for part in parts}
-    extra = {key: value for key, value in message.items() if key not in _MESSAGE and key not in _SHOWN_ONLY}
+    extra = {key: value for key, value in message.items() if key not in _MESSAGE and key not in SHOWN_ONLY}
     extra = {key: value for key, value in extra.items() if value is not None}
     return integer(raw.get("index")) or 0, Choice(
         Message("assistant", tuple(parts), extra={NAME: extra} if extra else {}),

@@ -40,7 +40,7 @@ _HEADERS = {"content-type": "application/json"}
 _STREAM_HEADERS = {"content-type": "application/json", "accept": "text/event-stream"}
 
 # Neutral field -> wire field, where the value goes over as it is.
-_SAME = (
+SAME = (
     ("temperature", "temperature"),
     ("top_p", "top_p"),
     ("presence_penalty", "presence_penalty"),
@@ -56,9 +56,12 @@ _SAME = (
     ("modalities", "modalities"),
     ("cache_key", "prompt_cache_key"),
 )
+# Neutral kind of an answer's form -> the wire's word.
+FORMATS: dict[Literal["text", "json", "schema"], str] = {"text": "text", "json": "json_object", "schema": "json_schema"}
+NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}  # of a function that takes none
 _SAMPLING = ("temperature", "top_p", "top_k")
 _CACHE_TTLS = ("30m", "12h")  # of prompt_cache_breakpoint
-_AUDIO_FORMATS = {
+AUDIO_FORMATS = {
     "audio/wav": "wav", "audio/x-wav": "wav", "audio/wave": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3",
 }  # fmt: skip
 
@@ -80,13 +83,20 @@ class _Out:
         """Whether state of this origin means nothing to this endpoint."""
         return origin is not None and origin != self.at.origin
 
-    def send_back(self, extra: Extra, into: dict[str, Any], where: str) -> None:
-        """Put the keys of this dialect into a wire object; those of others are noted."""
+    def send_back(self, extra: Extra, into: dict[str, Any], where: str, inner: tuple[str, ...] = ()) -> None:
+        """Put the keys of this dialect into a wire object; those of others are noted. An object under one
+        of the `inner` keys joins what stands there, others take its place."""
         for dialect, keys in extra.items():
             if dialect == NAME:
-                into.update(keys)
+                joined = {key: {**into[key], **keys[key]} for key in inner if _both_objects(into, keys, key)}
+                into.update({**keys, **joined})
             else:
                 self.lose(f"{where}extra.{dialect}", "keys of another dialect", "note")
+
+
+def _both_objects(first: dict[str, Any], second: dict[str, Any], key: str) -> bool:
+    """Whether both hold an object under the key."""
+    return isinstance(first.get(key), dict) and isinstance(second.get(key), dict)
 
 
 def encode_request(request: Request, at: Endpoint) -> Encoded:
@@ -101,7 +111,7 @@ def encode_request(request: Request, at: Endpoint) -> Encoded:
         if "no_usage_option" not in at.quirks:
             body["stream_options"] = {"include_usage": True}
     if request.extra:
-        out.send_back(request.extra, body, "")
+        out.send_back(request.extra, body, "", ("stream_options",))
     try:
         data = encode_json(body)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -121,7 +131,7 @@ def _fields(request: Request, body: dict[str, Any], out: _Out) -> None:
     if request.thinking is not UNSET:
         _thinking(request.thinking, body, out)
     _limits(request, body, out)
-    for field, name in _SAME:
+    for field, name in SAME:
         value = getattr(request, field)
         if value is not UNSET and field not in out.refused:
             body[name] = value
@@ -178,7 +188,7 @@ def _tool(tool: Tool | Opaque, out: _Out, where: str) -> Any:
             if value is not UNSET:
                 out.lose(f"{where}.{field}", "a custom tool takes free text")
     else:
-        inner["parameters"] = tool.parameters or {"type": "object", "properties": {}}
+        inner["parameters"] = tool.parameters or NO_PARAMETERS
         if tool.strict is not UNSET:
             inner["strict"] = tool.strict
         if tool.format is not None:
@@ -187,7 +197,7 @@ def _tool(tool: Tool | Opaque, out: _Out, where: str) -> Any:
     if tool.cache is not None:
         _cache(tool.cache, outer, out, where)
     if tool.extra:
-        out.send_back(tool.extra, outer, where + ".")
+        out.send_back(tool.extra, outer, where + ".", (tool.kind,))
     return outer
 
 
@@ -206,7 +216,7 @@ def _tool_choice(choice: ToolChoice, tools: tuple[Tool | Opaque, ...], out: _Out
 
 
 def _response_format(wanted: ResponseFormat, out: _Out) -> dict[str, Any]:
-    wire: dict[str, Any] = {"type": {"json": "json_object", "schema": "json_schema"}.get(wanted.kind, "text")}
+    wire: dict[str, Any] = {"type": FORMATS.get(wanted.kind, "text")}
     if wanted.kind == "schema":
         inner: dict[str, Any] = {"name": wanted.name, "schema": wanted.schema or {}}
         if wanted.description is not None:
@@ -215,7 +225,7 @@ def _response_format(wanted: ResponseFormat, out: _Out) -> dict[str, Any]:
             inner["strict"] = wanted.strict
         wire["json_schema"] = inner
     if wanted.extra:
-        out.send_back(wanted.extra, wire, "response_format.")
+        out.send_back(wanted.extra, wire, "response_format.", ("json_schema",))
     return wire
 
 
@@ -238,10 +248,11 @@ def _thinking(wanted: Thinking, body: dict[str, Any], out: _Out) -> None:
             out.lose("thinking.enabled", "reasoning is switched by effort here", "note")
         if wanted.budget_tokens is not UNSET:
             out.lose("thinking.budget_tokens", "this dialect has no token budget for reasoning")
-    if wanted.mode is not UNSET:
+    # A mode that a client of this dialect asked for is among the dialect's own keys, and goes back.
+    if wanted.mode is not UNSET and "thinking" not in wanted.extra.get(NAME, ()):
         out.lose("thinking.mode", "this dialect has no modes of reasoning")
     if wanted.extra:
-        out.send_back(wanted.extra, body, "thinking.")
+        out.send_back(wanted.extra, body, "thinking.", ("reasoning", "thinking"))
 
 
 # ---- messages ---------------------------------------------------------------------------------
@@ -274,6 +285,7 @@ def _messages(messages: tuple[Message, ...], out: _Out) -> list[dict[str, Any]]:
         if message.role == "tool":
             if others or not parts:
                 raise InputError(f"{where}: a tool message holds tool results and nothing else")
+            _finish(message, found[-1], out, where)
         elif message.role != "assistant" and (others or not parts):
             found += _flushed(beside)
             wire = {"role": _role(message.role, out), "content": _content(others, out)}
@@ -330,7 +342,7 @@ def _part(part: Part, out: _Out, where: str) -> dict[str, Any] | None:
         if (cache := getattr(part, "cache", None)) is not None:
             _cache(cache, wire, out, where)
         if extra := getattr(part, "extra", None):
-            out.send_back(extra, wire, where + ".")
+            out.send_back(extra, wire, where + ".", (wire["type"],))
     return wire
 
 
@@ -374,7 +386,7 @@ def _audio(part: Audio, out: _Out, where: str) -> dict[str, Any] | None:
         out.lose(f"{where}.audio", "audio must come as data in this dialect")
         return None
     kind = part.media_type or "audio/wav"
-    form = _AUDIO_FORMATS.get(kind) or kind.rpartition("/")[2]
+    form = AUDIO_FORMATS.get(kind) or kind.rpartition("/")[2]
     return {"type": "input_audio", "input_audio": {"data": _base64(part.data), "format": form}}
 
 
@@ -385,13 +397,22 @@ def _file(part: File, out: _Out, where: str) -> dict[str, Any] | None:
         inner: dict[str, Any] = {"file_id": part.file_id, **({"filename": part.name} if part.name is not None else {})}
     elif part.data is not None:
         inner = {"file_data": _data_url(part, "application/pdf"), "filename": part.name or "file.pdf"}
+    elif part.url is not None and _own_address(part):
+        inner = {} if part.name is None else {"filename": part.name}
     elif part.text is not None:
+        out.lose(f"{where}.file", "the words of a plain-text file are sent as text", "note")
         return {"type": "text", "text": part.text}
     else:
         why = f"bound to {part.origin}" if part.file_id is not None else "a file must come as data, text or id here"
         out.lose(f"{where}.file", why)
         return None
     return {"type": "file", "file": inner}
+
+
+def _own_address(part: File) -> bool:
+    """Whether a client of this dialect gave the address: then the dialect's own keys hold it, and send it."""
+    own = part.extra.get(NAME, {}).get("file")
+    return isinstance(own, dict) and "file_data" in own
 
 
 def _video(part: Video, out: _Out, where: str) -> dict[str, Any] | None:
@@ -464,9 +485,7 @@ def _call(part: ToolCall, out: _Out, where: str) -> dict[str, Any]:
     if not custom and not part.arguments:
         inner["arguments"] = "{}"
     wire: dict[str, Any] = {"id": part.id, "type": part.kind, part.kind: inner}
-    out.send_back(part.extra, wire, where + ".")
-    if wire[part.kind] is not inner:  # what was unknown inside the call goes back there
-        wire[part.kind] = {**inner, **wire[part.kind]}
+    out.send_back(part.extra, wire, where + ".", (part.kind,))
     return wire
 
 
@@ -507,6 +526,8 @@ def _tool_result(result: ToolResult, out: _Out, where: str, beside: list[dict[st
             words.append(part.text)
             if part.cache is not None:
                 out.lose(f"{spot}.cache", "tool results carry no breakpoint here", "note")
+            for dialect in part.extra:
+                out.lose(f"{spot}.extra.{dialect}", "words of a tool result stand alone here", "note")
         elif (piece := _part(part, out, spot)) is not None:
             out.lose(spot, "a tool result holds text only here; sent as a user message", "note")
             beside += [{"type": "text", "text": f"From tool call {result.call_id}:"}, piece]

@@ -125,8 +125,8 @@ class _Choice:
     """What one choice has shown so far."""
 
     __slots__ = (
-        "beside", "calls", "details", "frames", "has_refusal", "ids", "last", "next", "numbers", "places", "raw_reason",
-        "sound", "thinking",
+        "beside", "calls", "details", "frames", "has_refusal", "ids", "last", "named", "next", "numbers", "places",
+        "raw_reason", "sound", "thinking",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -136,6 +136,7 @@ class _Choice:
         self.places: dict[int, _Call] = {}  # index on the wire -> the call last seen there
         self.last: _Call | None = None
         self.ids = Ids()
+        self.named = False  # reasoning has come under a key of its own
         self.details: list[dict[str, Any]] = []
         self.frames: dict[int, dict[str, Any]] = {}  # part -> the keys of its thinking chunks
         self.thinking: dict[int, list[Any]] = {}  # part -> the pieces in its thinking chunks
@@ -333,10 +334,17 @@ class ChatReader:
 
     def _reasoning(self, delta: dict[str, Any], state: _Choice, index: int, events: list[Event]) -> None:
         if thought := reasoning_text(delta):
-            events.append(ReasoningDelta(thought, state.number(ReasoningDelta), index))
+            named = thought in (delta.get("reasoning_content"), delta.get("reasoning"))
+            # Details that follow words told under a key of their own hold those words, and no new ones.
+            if named or not state.named:
+                events.append(ReasoningDelta(thought, state.number(ReasoningDelta), index))
+            state.named = state.named or named
         for detail in details_of(delta):
-            state.number(ReasoningDelta)
+            part = state.number(ReasoningDelta)
             _merge_detail(state.details, detail)
+            if "data" in detail:  # it came whole, and may be all there is: its place must be known now
+                keys = {"reasoning_details": [_joined(each) for each in state.details]}
+                events.append(ReasoningProof(part, origin=self._at.origin, extra={NAME: keys}, choice=index))
 
     def _content(self, delta: dict[str, Any], state: _Choice, index: int, events: list[Event]) -> None:
         content = delta.get("content")
@@ -387,16 +395,28 @@ class ChatReader:
         part = state.number_after(ReasoningDelta, TextDelta)
         if index == 0:
             self._text_part = -1
-        pieces = thinking_pieces(chunk.get("thinking"))
-        held = state.thinking.setdefault(part, [])
-        for piece in pieces:
-            _add_piece(held, piece)
+        keys = {key: value for key, value in chunk.items() if key != "thinking" and value is not None}
+        signature = keys.pop("signature", None)
+        held, begun = state.thinking.setdefault(part, []), part in state.frames
         frame = state.frames.setdefault(part, {})
-        frame.update({key: value for key, value in chunk.items() if key != "thinking" and value is not None})
-        if text := thinking_text(pieces):
-            events.append(ReasoningDelta(text, part, index))
-        if signature := string(chunk.get("signature")):
-            events.append(ReasoningProof(part, signature=signature, choice=index))
+
+        def tell(proof: str | None = None) -> None:
+            extra = {NAME: {"chunk": _chunk_of(part, state)}}
+            events.append(ReasoningProof(part, proof, origin=self._at.origin, extra=extra, choice=index))
+
+        # What frames the words is told before them, so that it can be told on in the same form.
+        if not begun or any(frame.get(key) != value for key, value in keys.items()):
+            frame.update(keys)
+            tell()
+        for piece in thinking_pieces(chunk.get("thinking")):
+            _add_piece(held, piece)
+            if text := thinking_text([piece]):
+                events.append(ReasoningDelta(text, part, index))
+            if not _is_words(piece):
+                tell()
+        if signature is not None:
+            frame["signature"] = signature
+            tell(string(signature))
 
     # ---- calls --------------------------------------------------------------------------------
 
@@ -467,9 +487,7 @@ class ChatReader:
             if state.details and part == last:
                 keys["reasoning_details"] = [_joined(detail) for detail in state.details]
             if part in state.frames:
-                pieces = [_joined(piece) if isinstance(piece, dict) else piece for piece in state.thinking[part]]
-                other = pieces != [{"type": "text", "text": thinking_text(pieces)}]
-                keys["chunk"] = {**state.frames[part], **({"thinking": pieces} if other else {})}
+                keys["chunk"] = _chunk_of(part, state)
             extra = {NAME: keys} if keys else {}
             events.append(ReasoningProof(part, origin=self._at.origin, extra=extra, choice=index))
 
@@ -500,6 +518,13 @@ def _call_at(place: Any, told: str | None, name: str | None, state: _Choice) -> 
         state.places[place] = call
     state.last = call
     return call
+
+
+def _chunk_of(part: int, state: _Choice) -> dict[str, Any]:
+    """A thinking chunk but for its words, or with them where they are not the whole of it."""
+    pieces = [_joined(piece) if isinstance(piece, dict) else piece for piece in state.thinking[part]]
+    other = pieces != [{"type": "text", "text": thinking_text(pieces)}]
+    return {**state.frames[part], **({"thinking": pieces} if other else {})}
 
 
 def _reason(state: _Choice) -> FinishReason:

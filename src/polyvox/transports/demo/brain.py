@@ -1,84 +1,100 @@
-"""What the demo model answers, and to what: a request's body in, a plan of answers out. It knows no
+"""What the demo model answers, and to what: a neutral request in, a neutral response out. It knows no
 wire, no clock and no chance.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal, NamedTuple
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
-from polyvox.errors import InputError
-from polyvox.transports.demo.fill import UnfillableError, fill, is_number
-from polyvox.types import ROLES
+import msgspec
+from msgspec import UNSET
+
+from polyvox.dialects.collect import as_events
+from polyvox.errors import InputError, NotFoundError
+from polyvox.transports.demo.fill import UnfillableError, fill
+from polyvox.types import (
+    Audio,
+    Choice,
+    Event,
+    File,
+    FinishReason,
+    Image,
+    Message,
+    Part,
+    PartAdded,
+    Request,
+    Response,
+    Text,
+    TextDelta,
+    Tool,
+    ToolCall,
+    ToolCallDelta,
+    ToolCallEnded,
+    ToolCallStarted,
+    ToolResult,
+    Usage,
+    Video,
+)
 
 MODEL = "demo"
 QUOTE = 400  # characters of the user's text that an answer repeats
 MAX_ANSWERS = 8
 MAX_CALLS = 8
 _ABOUT = "This is polyvox's built-in offline model; no provider was asked."
-
-Json = dict[str, Any]
-
-
-# ---- what comes out of thinking ---------------------------------------------------------------
+_MEDIA: dict[type[Part], str] = {Image: "image", Audio: "audio clip", Video: "video", File: "file"}
 
 
-class DemoCall(NamedTuple):
-    """A tool the demo wants called: JSON arguments for a function, free text for a custom tool."""
+def think(request: Request) -> Response:
+    """What the demo answers to a request, the same every time. Tokens are estimated as words times 4/3.
 
-    id: str
-    name: str
-    arguments: str
-    kind: Literal["function", "custom"] = "function"
+    Raises NotFoundError for a model other than `MODEL`, and InputError, with `param`, for what it cannot
+    answer: nothing said, tools or schemas that do not fit together, limits out of range.
 
-
-class DemoAnswer(NamedTuple):
-    """One answer: its words, its calls, and why it ends."""
-
-    text: str
-    calls: tuple[DemoCall, ...]
-    finish_reason: Literal["stop", "length", "tool_calls"]
-
-
-class DemoPlan(NamedTuple):
-    """All answers to a request, with tokens estimated as words times 4/3."""
-
-    answers: tuple[DemoAnswer, ...]
-    prompt_tokens: int
-    completion_tokens: int
-
-
-class DemoRefusalError(Exception):
-    """The request is wrong: what a provider would say with an HTTP status of 4xx."""
-
-    def __init__(self, message: str, param: str | None = None, code: str | None = None, status: int = 400) -> None:
-        super().__init__(message)
-        self.param = param
-        self.code = code
-        self.status = status
-
-
-# ---- the brain --------------------------------------------------------------------------------
-
-
-def think(request: Json) -> DemoPlan:
-    """What the demo answers to the body of a Chat Completions request; DemoRefusalError when it is wrong.
-
-    >>> think({"model": "demo", "messages": [{"role": "user", "content": "hi"}]}).answers[0].text[:18]
+    >>> think(Request("demo", (Message("user", (Text("hi"),)),))).text[:18]
     '[demo] You said: h'
     """
     _check(request)
-    answers = tuple([_answer(request, number) for number in range(request.get("n") or 1)])
-    asked = sum(_tokens(word) for message in request["messages"] for word in _all_text(message))
-    said = sum(_tokens(answer.text) + sum(_tokens(call.arguments) for call in answer.calls) for answer in answers)
-    return DemoPlan(answers, asked, said)
+    count = 1 if request.n is UNSET else request.n
+    answers = [_answer(request, number) for number in range(count)]
+    asked = sum(_tokens(text) for message in request.messages for text in _texts(message))
+    said = sum(_tokens(text) for answer in answers for text in _texts(answer.message))
+    first, *others = answers
+    return Response(
+        first.message,
+        first.finish_reason,
+        stop_sequence=first.stop_sequence,
+        usage=Usage(asked, said, total=asked + said, source="provider", raw={"estimated": "words * 4/3"}),
+        id=f"demo-{_digest(request)}",
+        model=MODEL,
+        created=0.0,
+        choices=tuple([Choice(answer.message, answer.finish_reason) for answer in others]),
+    )
 
 
-def pieces(text: str) -> list[str]:
-    """A text in words, each with the space before it; together they are the text."""
+def as_words(response: Response) -> Iterator[Event]:
+    """The events of a stream that tells the response: its words, and those of its calls' arguments, one
+    by one, each with the space before it. What has no words is told whole."""
+    for event in as_events(response):
+        match event:
+            case TextDelta(text, part, choice):
+                for word in _words(text):
+                    yield TextDelta(word, part, choice)
+            case PartAdded(part, ToolCall(signature=None, origin=None) as call, choice):
+                yield ToolCallStarted(part, call.id, call.name, call.kind, call.extra, choice)
+                for word in _words(call.arguments):
+                    yield ToolCallDelta(part, word, choice)
+                yield ToolCallEnded(part, choice)
+            case _:
+                yield event
+
+
+def _words(text: str) -> list[str]:
     return re.findall(r"\s*\S+|\s+$", text)
 
 
@@ -86,46 +102,75 @@ def _tokens(text: str) -> int:
     return math.ceil(len(text.split()) * 4 / 3)
 
 
-def _answer(request: Json, number: int) -> DemoAnswer:
-    messages = request["messages"]
-    last = max((i for i, message in enumerate(messages) if message["role"] == "user"), default=-1)
-    said = _text(messages[last]) if last >= 0 else ""
-    results = [message for message in messages[last + 1 :] if message["role"] == "tool"]
-    calls = () if results else _calls(request, said, sum(len(m.get("tool_calls") or ()) for m in messages))
+def _digest(request: Request) -> str:
+    try:
+        told = msgspec.json.encode(request, order="deterministic")
+    except (TypeError, ValueError, RecursionError) as error:
+        # Values are not checked when made, and text may be no valid Unicode.
+        raise InputError(f"the request has a value that is no JSON: {error}", code="invalid_value") from None
+    return hashlib.sha256(told).hexdigest()[:12]
+
+
+# ---- one answer -------------------------------------------------------------------------------
+
+
+class _Answer(NamedTuple):
+    message: Message
+    finish_reason: FinishReason
+    stop_sequence: str | None
+
+
+def _answer(request: Request, number: int) -> _Answer:
+    messages = request.messages
+    last = max((i for i, message in enumerate(messages) if message.role == "user"), default=-1)
+    heard = messages[last].parts if last >= 0 else ()
+    results = [part for message in messages[last + 1 :] for part in message.parts if isinstance(part, ToolResult)]
+    said = _text(heard)
+    calls = () if results else _calls(request, said)
     if calls:
         return _within(request, "", calls)
-    wanted = (request.get("response_format") or {}).get("type", "text")
-    if wanted == "json_schema":
-        return _within(request, _structured(request["response_format"]["json_schema"]), ())
-    if wanted == "json_object":
+    wanted = request.response_format
+    if wanted is not UNSET and wanted.kind == "schema":
+        schema = wanted.schema or {"type": "object"}
+        return _within(request, _filled(schema, "the schema", "response_format", 0), ())
+    if wanted is not UNSET and wanted.kind == "json":
         return _within(request, json.dumps({"demo": True, "you_said": said[:QUOTE]}, ensure_ascii=False), ())
-    text = _about_results(results, messages) if results else f"You said: {_quote(said)}"
+    if results:
+        heard = tuple([part for result in results for part in result.parts])
+    text = _about_results(results, _calls_in(messages)) if results else f"You said: {_quote(said)}"
     end = "" if text.endswith((".", "!", "?", "…")) else "."
     again = f" (answer {number + 1})" if number else ""
-    return _within(request, f"[demo] {text}{end}{again} {_ABOUT}", ())
+    return _within(request, f"[demo] {text}{end}{_about_media(heard)}{again} {_ABOUT}", ())
 
 
 def _quote(text: str) -> str:
     return text if len(text) <= QUOTE else text[: QUOTE - 1] + "…"
 
 
-def _about_results(results: list[Json], messages: list[Json]) -> str:
-    calls = [call for message in messages for call in message.get("tool_calls") or ()]
-    names = {call["id"]: _inner(call)["name"] for call in calls}
-    found = [f"{names.get(result['tool_call_id'], 'tool')}: {_quote(_text(result))}" for result in results]
+def _about_results(results: Sequence[ToolResult], calls: Sequence[ToolCall]) -> str:
+    names = {call.id: call.name for call in calls}
+    found = [f"{result.name or names.get(result.call_id, 'tool')}: {_quote(_text(result.parts))}" for result in results]
     return "The tools answered: " + "; ".join(found)
 
 
-def _within(request: Json, text: str, calls: tuple[DemoCall, ...]) -> DemoAnswer:
+def _about_media(parts: Sequence[Part]) -> str:
+    counts = Counter([_MEDIA[type(part)] for part in parts if type(part) in _MEDIA])
+    told = [f"{count} {what}{'s' if count > 1 else ''}" for what, count in counts.items()]
+    return f" With that came {' and '.join(told)}, which the demo does not look at." if told else ""
+
+
+def _within(request: Request, text: str, calls: Sequence[ToolCall]) -> _Answer:
     """The answer as far as stop sequences and the token limit let it come."""
-    stops = request.get("stop") or []
-    cuts = [at for stop in ([stops] if isinstance(stops, str) else stops) if stop and (at := text.find(stop)) >= 0]
-    text = text[: min(cuts, default=len(text))]
-    limit = request.get("max_completion_tokens") or request.get("max_tokens")
-    words = math.inf if limit is None else limit * 3 // 4
-    whole, (text, *arguments) = _cut([text, *(call.arguments for call in calls)], words)
-    calls = tuple([call._replace(arguments=said) for call, said in zip(calls, arguments, strict=False)])
-    return DemoAnswer(text, calls, "length" if not whole else "tool_calls" if calls else "stop")
+    stops = () if request.stop is UNSET else request.stop
+    cuts = [(at, stop) for stop in stops if stop and (at := text.find(stop)) >= 0]
+    end, stop = min(cuts, default=(len(text), None))
+    words = math.inf if request.max_tokens is UNSET else request.max_tokens * 3 // 4
+    whole, (text, *arguments) = _cut([text[:end], *(call.arguments for call in calls)], words)
+    parts: list[Part] = [Text(text)] if text else []
+    parts += [ToolCall(call.id, call.name, said, call.kind) for call, said in zip(calls, arguments, strict=False)]
+    if not whole:
+        return _Answer(Message("assistant", tuple(parts)), "length", None)
+    return _Answer(Message("assistant", tuple(parts)), "tool_calls" if calls else "stop", stop)
 
 
 def _cut(texts: list[str], words: float) -> tuple[bool, list[str]]:
@@ -134,7 +179,7 @@ def _cut(texts: list[str], words: float) -> tuple[bool, list[str]]:
     for text in texts:
         if words < 1 and found and text:
             return False, found
-        part = pieces(text)
+        part = _words(text)
         found.append("".join(part[: int(min(words, len(part)))]))
         words -= len(part)
         if words < 0:
@@ -145,39 +190,41 @@ def _cut(texts: list[str], words: float) -> tuple[bool, list[str]]:
 # ---- tools ------------------------------------------------------------------------------------
 
 
-def _calls(request: Json, said: str, before: int) -> tuple[DemoCall, ...]:
-    """The calls the user's words ask for, or the caller's tool_choice; `before` were made earlier."""
-    tools = {_inner(tool)["name"]: tool for tool in request.get("tools") or ()}
-    mode, names = _choice(request.get("tool_choice"), tools)
+def _calls(request: Request, said: str) -> tuple[ToolCall, ...]:
+    """The calls the user's words ask for, or the caller's tool_choice."""
+    tools, before = _offered(request), len(_calls_in(request.messages))
+    mode, names = _choice(request, tools)
     wanted: list[str] = []
     for name in names if mode != "none" else ():
         times = len(re.findall(rf"(?<!\w){re.escape(name)}(?!\w)", said, re.IGNORECASE))
         wanted += [name] * (times or int(_mentions(said, name)))
     if mode == "required" and not wanted:
         wanted = names[:1]
-    if request.get("parallel_tool_calls") is False:
+    if request.parallel_tool_calls is False:
         wanted = wanted[:1]
     calls = []
     for i, name in enumerate(wanted[:MAX_CALLS]):
-        custom = tools[name].get("type") == "custom"
-        arguments = "demo" if custom else _arguments(tools[name], name, i)
-        calls.append(DemoCall(f"call_demo_{before + i + 1}", name, arguments, "custom" if custom else "function"))
+        tool = tools[name]
+        arguments = "demo" if tool.kind == "custom" else _arguments(tool, i)
+        calls.append(ToolCall(f"call_demo_{before + i + 1}", name, arguments, tool.kind))
     return tuple(calls)
 
 
-def _choice(choice: Any, tools: Iterable[str]) -> tuple[str, list[str]]:
-    """The mode and the tools that may be called, as tool_choice has it."""
-    if isinstance(choice, str) or choice is None:
-        return choice or "auto", list(tools)
-    if choice["type"] == "allowed_tools":
-        allowed = choice["allowed_tools"]
-        return allowed.get("mode", "auto"), [_inner(tool)["name"] for tool in allowed["tools"]]
-    return "required", [_inner(choice)["name"]]
+def _calls_in(messages: Sequence[Message]) -> list[ToolCall]:
+    return [part for message in messages for part in message.parts if isinstance(part, ToolCall)]
 
 
-def _inner(tool: Json) -> Json:
-    found: Json = tool[tool["type"]]
-    return found
+def _offered(request: Request) -> dict[str, Tool]:
+    """The tools by name; a tool of one dialect alone is none that the demo could call."""
+    return {tool.name: tool for tool in request.tools if isinstance(tool, Tool)}
+
+
+def _choice(request: Request, tools: dict[str, Tool]) -> tuple[str, list[str]]:
+    """The mode and the tools that may be called."""
+    choice = request.tool_choice
+    if choice is UNSET:
+        return "auto", list(tools)
+    return choice.mode, list(choice.names if choice.names or choice.subset else tools)
 
 
 def _mentions(said: str, name: str) -> bool:
@@ -189,12 +236,8 @@ def _mentions(said: str, name: str) -> bool:
     )
 
 
-def _arguments(tool: Json, name: str, number: int) -> str:
-    return _filled(_inner(tool).get("parameters") or {"type": "object"}, f"the parameters of {name!r}", "tools", number)
-
-
-def _structured(wanted: Json) -> str:
-    return _filled(wanted.get("schema") or {"type": "object"}, "the schema", "response_format", 0)
+def _arguments(tool: Tool, number: int) -> str:
+    return _filled(tool.parameters or {"type": "object"}, f"the parameters of {tool.name!r}", "tools", number)
 
 
 def _filled(schema: Any, what: str, param: str, number: int) -> str:
@@ -202,109 +245,51 @@ def _filled(schema: Any, what: str, param: str, number: int) -> str:
     try:
         return json.dumps(fill(schema, number), ensure_ascii=False)
     except InputError as error:
-        raise DemoRefusalError(f"{what} cannot be used: {error.message}", param, "invalid_schema") from None
+        raise InputError(f"{what} cannot be used: {error.message}", param=param, code="invalid_schema") from None
     except UnfillableError as error:
-        raise DemoRefusalError(
-            f"the demo model finds no value for {what}: {error}", param, "unfillable_schema"
-        ) from None
+        message = f"the demo model finds no value for {what}: {error}"
+        raise InputError(message, param=param, code="unfillable_schema") from None
 
 
 # ---- what a request must be -------------------------------------------------------------------
 
 
-def _text(message: Json) -> str:
-    """The words of a message, whichever way they are written."""
-    content = message.get("content")
-    if isinstance(content, str):
-        return content
-    return "".join([part["text"] for part in content or () if isinstance(part.get("text"), str)])
+def _text(parts: Sequence[Part]) -> str:
+    return "".join([part.text for part in parts if isinstance(part, Text)])
 
 
-def _all_text(message: Json) -> Iterator[str]:
-    yield _text(message)
-    for call in message.get("tool_calls") or ():
-        yield str(_inner(call).get("arguments") or "")
+def _texts(message: Message) -> Iterator[str]:
+    """All that is said in a message: its words, the arguments of its calls, the words of its results."""
+    yield message.text
+    for part in message.parts:
+        if isinstance(part, ToolCall):
+            yield part.arguments
+        elif isinstance(part, ToolResult):
+            yield _text(part.parts)
 
 
-def _is_message(value: Any) -> bool:
-    if not isinstance(value, dict) or value.get("role") not in ROLES:
-        return False
-    content, calls = value.get("content"), value.get("tool_calls")
-    if value["role"] == "tool" and not isinstance(value.get("tool_call_id"), str):
-        return False
-    if not (calls is None or _all(_is_call, calls)):
-        return False
-    return content is None or isinstance(content, str) or _all(lambda part: isinstance(part, dict), content)
-
-
-def _all(good: Callable[[Any], bool], value: Any) -> bool:
-    return isinstance(value, list) and all(map(good, value))
-
-
-def _is_call(value: Any) -> bool:
-    return _is_tool(value) and isinstance(value.get("id"), str)
-
-
-def _is_tool(value: Any) -> bool:
-    inner = value.get(value.get("type")) if isinstance(value, dict) and isinstance(value.get("type"), str) else None
-    return isinstance(inner, dict) and isinstance(inner.get("name"), str) and bool(inner["name"])
-
-
-def _is_count(value: Any, most: float = math.inf) -> bool:
-    return type(value) is int and 1 <= value <= most
-
-
-def _is_choice(value: Any) -> bool:
-    if isinstance(value, dict) and value.get("type") == "allowed_tools":
-        allowed = value.get("allowed_tools")
-        return isinstance(allowed, dict) and _all(_is_tool, allowed.get("tools"))
-    return value in ("auto", "none", "required") if isinstance(value, str) else _is_tool(value)
-
-
-def _is_format(value: Any) -> bool:
-    if not isinstance(value, dict) or value.get("type") not in ("text", "json_object", "json_schema"):
-        return False
-    return value["type"] != "json_schema" or isinstance(value.get("json_schema"), dict)
-
-
-# Field -> whether its value will do, and what it must be. Only messages may not be left out.
-_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "messages": (lambda v: _all(_is_message, v) and bool(v), "a list of messages"),
-    "tools": (lambda v: _all(_is_tool, v), "a list of tools with names"),
-    "tool_choice": (_is_choice, '"auto", "none", "required" or a tool'),
-    "response_format": (_is_format, "an object with a type, and a json_schema where the type is one"),
-    "stream": (lambda v: isinstance(v, bool), "true or false"),
-    "stream_options": (lambda v: isinstance(v, dict), "an object"),
-    "parallel_tool_calls": (lambda v: isinstance(v, bool), "true or false"),
-    "max_tokens": (_is_count, "a whole number from 1"),
-    "max_completion_tokens": (_is_count, "a whole number from 1"),
-    "n": (lambda v: _is_count(v, MAX_ANSWERS), f"a whole number from 1 to {MAX_ANSWERS}"),
-    "stop": (
-        lambda v: isinstance(v, str) or _all(lambda one: isinstance(one, str), v),
-        "a text or a list of texts",
-    ),
-    "temperature": (lambda v: is_number(v) and 0 <= v <= 2, "a number from 0 to 2"),
-    "top_p": (lambda v: is_number(v) and 0 <= v <= 1, "a number from 0 to 1"),
+# Field -> whether a request's value will do, and what it must be.
+_FIELDS: dict[str, tuple[Callable[[Request], bool], str]] = {
+    "messages": (lambda r: bool(r.messages), "a list with at least one message"),
+    "n": (lambda r: r.n is UNSET or 1 <= r.n <= MAX_ANSWERS, f"a whole number from 1 to {MAX_ANSWERS}"),
+    "max_tokens": (lambda r: r.max_tokens is UNSET or r.max_tokens >= 0, "a whole number that is not negative"),
 }
 
 
-def _check(request: Json) -> None:
-    """Refuse what the protocol does not allow, as its inventor's servers do."""
-    if not isinstance(request, dict):
-        raise DemoRefusalError("the body must be a JSON object")
-    if request.get("model") != MODEL:
-        raise DemoRefusalError(f"the model {request.get('model')!r} does not exist here; there is only {MODEL!r}",
-                          "model", "model_not_found", 404)  # fmt: skip
+def _check(request: Request) -> None:
+    """Refuse what has no answer, as a provider's server would."""
+    if request.model != MODEL:
+        message = f"the model {request.model!r} does not exist here; there is only {MODEL!r}"
+        raise NotFoundError(message, param="model", code="model_not_found", status=404)
     for field, (will_do, what) in _FIELDS.items():
-        value = request.get(field)
-        if (value is not None or field == "messages") and not will_do(value):
-            raise DemoRefusalError(f"Invalid value for {field!r}: it must be {what}.", field, "invalid_value")
-    offered = {_inner(tool)["name"] for tool in request.get("tools") or ()}
-    _, names = _choice(request.get("tool_choice"), offered)
+        if not will_do(request):
+            raise InputError(f"Invalid value for {field!r}: it must be {what}.", param=field, code="invalid_value")
+    offered = _offered(request)
+    mode, names = _choice(request, offered)
     for name in names:
         if name not in offered:
-            raise DemoRefusalError(
-                f"tool_choice names {name!r}, which is not among the tools.", "tool_choice", "invalid_value"
-            )
-    if request.get("tool_choice") == "required" and not offered:
-        raise DemoRefusalError("tool_choice is 'required', but there are no tools.", "tool_choice", "invalid_value")
+            message = f"tool_choice names {name!r}, which is not among the tools."
+            raise InputError(message, param="tool_choice", code="invalid_value")
+    if mode == "required" and not names:
+        message = "tool_choice is 'required', but there is no tool to call."
+        raise InputError(message, param="tool_choice", code="invalid_value")

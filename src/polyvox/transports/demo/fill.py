@@ -262,14 +262,14 @@ def _bound(
     schema: Json, inclusive: str, exclusive: str, tighter: Callable[..., Fraction]
 ) -> tuple[Fraction | None, bool]:
     """The bound that binds, and whether it is itself excluded."""
-    found = {name: Fraction(str(schema[name])) for name in (inclusive, exclusive) if is_number(schema.get(name))}
+    found = {name: Fraction(str(schema[name])) for name in (inclusive, exclusive) if _is_number(schema.get(name))}
     if not found:
         return None, False
     bound = tighter(found.values())
     return bound, found.get(exclusive) == bound
 
 
-def is_number(value: Any) -> bool:
+def _is_number(value: Any) -> bool:
     """Whether a JSON value is a number; true and false are none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
