@@ -37,6 +37,14 @@ SCHEMA = {
     "required": ["city"],
     "additionalProperties": False,
 }
+# A source that can go back to where it came from: it holds the whole of what its dialect said.
+SEARCHED = Citation(
+    url="https://example.com", title="E", text="Hi",
+    extra={"anthropic.messages": {
+        "type": "web_search_result_location", "url": "https://example.com", "title": "E", "cited_text": "Hi",
+        "encrypted_index": "aW5kZXg=",
+    }},
+)  # fmt: skip
 LOOK = Tool("look_up", "Looks a city up.", SCHEMA)
 WAVE = Tool("wave", "Waves.", {"type": "object", "properties": {}})
 
@@ -87,7 +95,7 @@ def requests(origin):
             "a refusal in the history": asked(user("Do it."), assistant(Refusal("No.")), user("Why?")),
             "sources in the history": asked(
                 user("Hello."),
-                assistant(Text("Hi.", citations=(Citation(url="https://example.com", start=0, end=2),))),
+                assistant(Text("Hi.", citations=(SEARCHED,))),
                 user("So?"),
             ),
         },
@@ -172,8 +180,8 @@ def requests(origin):
             "least effort": asked(thinking=Thinking(effort="minimal")),
             "off": asked(thinking=Thinking(enabled=False)),
             "on": asked(thinking=Thinking(enabled=True)),
-            "budget in tokens": asked(thinking=Thinking(budget_tokens=2048), max_tokens=4096),
-            "mode of the model's own": asked(thinking=Thinking(mode="adaptive")),
+            "budget in tokens": asked(thinking=Thinking(enabled=True, budget_tokens=2048), max_tokens=4096),
+            "mode of the model's own": asked(thinking=Thinking(mode="between_tools")),
             "earlier reasoning, signed": asked(user("Hello."), assistant(signed, Text("Hi.")), user("So?")),
             "earlier reasoning, encrypted": asked(
                 user("Hello."), assistant(Reasoning(encrypted="b3BhcXVl", origin=origin), Text("Hi.")), user("So?")
@@ -236,7 +244,7 @@ def responses(origin):
             ),
             "image": answered(Image(PNG, media_type="image/png")),
             "audio": answered(Audio(b"RIFF", file_id="audio_1", transcript="Hi.", origin=origin)),
-            "several answers": answered("Hi.", choices=(Choice(Message("assistant", (Text("Ho."),)), "stop"),)),
+            "several answers": answered("Hi.", choices=(Choice(Message("assistant", (Text("Ho."),)), "stop", "stop"),)),
             "log-probabilities": answered("Hi", logprobs=(token,)),
         },
         "why it ended": {

@@ -8,8 +8,13 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+from msgspec import UNSET
+from msgspec.structs import replace
+
 from polyvox.dialects import NAMES, Endpoint, Peek, dialect
 from polyvox.errors import InputError
+from polyvox.types import Text, Thinking, ToolChoice, ToolResult
 from tests.dialects.features import requests, responses
 
 INTRO = """\
@@ -26,7 +31,7 @@ everything a client can say, and of everything a provider can answer:
 - **refused**: the request is not sent at all.
 
 Turns of one role in a row count as one turn, texts in a row as one text, and a setting that asks for what is
-the case anyway (the choice of tools "auto") as none.
+the case anyway (the choice of tools "auto") as none. Ids and times of answers are left out of the tables.
 
 Whatever is not exact is told with every call: `response.losses` has the field and the reason, and with
 `strict=True` a loss raises `LossError` before anything is sent. Where both sides speak the same dialect the
@@ -52,6 +57,65 @@ def endpoint(name):
     return Endpoint(origin=name, options={"version": "2023-06-01"} if name == "anthropic.messages" else {})
 
 
+def plain(value):
+    """A value as builtins, every field in it, without what only says where state is kept."""
+    if isinstance(value, msgspec.Struct):
+        fields = {key: plain(getattr(value, key)) for key in value.__struct_fields__ if key not in ("origin", "extra")}
+        return {"is": type(value).__name__, **fields}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    return value
+
+
+def meaning(request):
+    """What a request says, apart from the ways of saying it that the page counts as the same."""
+    messages = []
+    for message in request.messages:
+        results = [part for part in message.parts if type(part) is ToolResult]
+        pieces = [("tool", (result,)) for result in results]
+        rest = tuple(part for part in message.parts if type(part) is not ToolResult)
+        for role, parts in [*pieces, *([(message.role, rest)] if rest or not results else [])]:
+            if role != "tool" and messages and messages[-1][0] == role:
+                messages[-1] = (role, messages[-1][1] + parts, message.name)
+            else:
+                messages.append((role, parts, message.name))
+    said = plain(request)
+    said["messages"] = [(role, name, plain(joined(parts))) for role, parts, name in messages]
+    for tool in said["tools"]:
+        tool["parameters"] = {"type": "object", "properties": {}, **tool["parameters"]}
+    if request.tool_choice == ToolChoice():
+        said["tool_choice"] = UNSET
+    if request.thinking is not UNSET and "none" in (request.thinking.effort,):
+        said["thinking"] = plain(Thinking(enabled=False))
+    if request.response_format is not UNSET and request.response_format.strict is True:
+        said["response_format"]["strict"] = UNSET
+    if request.service_tier == "auto":
+        said["service_tier"] = UNSET
+    return said
+
+
+def joined(parts):
+    """Texts in a row as one, also inside results."""
+    found = []
+    for part in parts:
+        if type(part) is ToolResult:
+            part = replace(part, parts=tuple(joined(part.parts)))
+        last = found[-1] if found else None
+        if type(part) is Text and type(last) is Text and part.cache == last.cache:
+            found[-1] = replace(last, text=last.text + part.text)
+        else:
+            found.append(part)
+    return found
+
+
+def content(response):
+    """What an answer says to whoever asked."""
+    fields = ("message", "finish_reason", "stop_sequence", "choices", "logprobs", "model")
+    counts = ("input", "output", "cache_read", "cache_write", "reasoning", "source")
+    said = {field: plain(getattr(response, field)) for field in fields}
+    return {**said, **{count: getattr(response.usage, count) for count in counts}}
+
+
 def judged(losses):
     reasons = tuple(dict.fromkeys(loss.why for loss in losses if loss.severity == "loss"))
     if reasons:
@@ -59,18 +123,14 @@ def judged(losses):
     return Cell("adapted", tuple(dict.fromkeys(loss.why for loss in losses))) if losses else Cell("exact")
 
 
-def is_sayable(losses):
-    return all(loss.severity == "note" for loss in losses)
-
-
 def said_request(source, request):
     """A request as a client of this dialect would have said it, or None where the dialect cannot."""
     room, at = dialect(source), endpoint(source)
     try:
-        wire, losses = room.encode_request(request, at)
+        said = room.decode_request(room.encode_request(request, at).wire, at)
     except InputError:
         return None
-    return room.decode_request(wire, at) if is_sayable(losses) else None
+    return said if meaning(said) == meaning(request) else None
 
 
 def request_cell(request, target):
@@ -86,8 +146,11 @@ def request_cell(request, target):
 def said_response(source, response):
     """An answer as a provider of this dialect would have said it, or None where the dialect cannot."""
     room = dialect(source)
-    reply, losses = room.encode_response(response, Peek(response.model))
-    return room.decode_response(reply, endpoint(source)) if is_sayable(losses) and reply.status == 200 else None
+    reply, _ = room.encode_response(response, Peek(response.model))
+    if reply.status != 200:
+        return None
+    said = room.decode_response(reply, endpoint(source))
+    return said if content(said) == content(response) else None
 
 
 def response_cell(response, target):
@@ -96,7 +159,8 @@ def response_cell(response, target):
     reply, losses = room.encode_response(response, Peek(response.model))
     if reply.status != 200:
         return Cell("refused", ("told as an error",)), None
-    return judged(losses), room.decode_response(reply, endpoint(target))
+    told = [loss for loss in losses if loss.field not in ("id", "created")]
+    return judged(told), room.decode_response(reply, endpoint(target))
 
 
 def cells(features, said, cell):
