@@ -181,7 +181,7 @@ def requests(origin):
             "off": asked(thinking=Thinking(enabled=False)),
             "on": asked(thinking=Thinking(enabled=True)),
             "budget in tokens": asked(thinking=Thinking(enabled=True, budget_tokens=2048), max_tokens=4096),
-            "mode of the model's own": asked(thinking=Thinking(mode="between_tools")),
+            "mode of the model's own": asked(thinking=Thinking(enabled=True, mode="between_tools")),
             "earlier reasoning, signed": asked(user("Hello."), assistant(signed, Text("Hi.")), user("So?")),
             "earlier reasoning, encrypted": asked(
                 user("Hello."), assistant(Reasoning(encrypted="b3BhcXVl", origin=origin), Text("Hi.")), user("So?")
