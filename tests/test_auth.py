@@ -2,7 +2,7 @@
 
 import pytest
 
-from polyvox.auth import SCHEMES, credentials
+from polyvox.auth import SCHEMES, credentials, rekeyed
 from polyvox.catalog import AUTH_SCHEMES, Provider, load
 from polyvox.errors import AuthError
 from polyvox.keys import Secret
@@ -60,3 +60,15 @@ def test_a_key_that_cannot_stand_in_a_header_is_refused_unseen(value):
         credentials(provider(), Secret(value))
     assert "canary" not in str(caught.value) + repr(caught.value.describe())
     assert caught.value.sent == "no" and caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["Authorization", "x-api-key", "X-API-KEY", "api-key", "x-goog-api-key", "Cookie"])
+def test_a_clients_own_proof_never_goes_on(name):
+    headers = {name: "Bearer theirs", "anthropic-beta": "a,b", "User-Agent": "x"}
+    passed = rekeyed(headers, {"authorization": "Bearer ours"})
+    assert passed == {"anthropic-beta": "a,b", "user-agent": "x", "authorization": "Bearer ours"}
+
+
+def test_what_belongs_to_the_clients_connection_stays_there():
+    headers = {"Connection": "close, X-Hop", "x-hop": "1", "Host": "gate", "Content-Length": "5", "x-stainless-os": "L"}
+    assert rekeyed(headers, {}) == {"x-stainless-os": "L"}

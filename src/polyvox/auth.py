@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from polyvox.catalog import Provider
@@ -39,6 +39,26 @@ def credentials(provider: Provider, key: Secret | None) -> dict[str, str]:
     if key:
         made.update(SCHEMES[provider.auth](provider, _safe(key, provider, "the key")))
     return made
+
+
+# What a client proves itself with, and what belongs to its own connection: neither is for the next server.
+_OF_CLIENT = frozenset({
+    "authorization", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie",
+    "host", "content-length", "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade", "expect",
+    "accept-encoding", "forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via",
+})  # fmt: skip
+
+
+def rekeyed(headers: Mapping[str, str], proof: Mapping[str, str]) -> dict[str, str]:
+    """A client's headers for the identity lane: with our proof instead of any of the client's, without those of
+    its connection (RFC 9110, 7.6.1), all others as they came. Names come out in lower case.
+
+    >>> rekeyed({"X-Api-Key": "theirs", "anthropic-version": "2023-06-01"}, {"authorization": "Bearer ours"})
+    {'anthropic-version': '2023-06-01', 'authorization': 'Bearer ours'}
+    """
+    lower = {name.lower(): value for name, value in headers.items()}
+    named = {name.strip() for name in lower.get("connection", "").lower().split(",")}
+    return {**{name: value for name, value in lower.items() if name not in _OF_CLIENT | named}, **proof}
 
 
 def _safe(secret: Secret, provider: Provider, what: str) -> str:

@@ -193,8 +193,12 @@ def as_events(response: Response) -> list[Event]:
         events.append(ChoiceEnded(number, choice.finish_reason or "unknown", choice.raw_finish_reason))
     if response.usage != Usage():
         events.append(UsageReported(response.usage))
-    if response.extra:
-        events.append(ExtraAdded(response.extra))
+    extra = response.extra
+    for dialect, keys in response.message.extra.items():
+        # No event has keys of a message: they stand beside it, as those of a streamed message do.
+        extra = merged(extra, {dialect: {"message": keys}})
+    if extra:
+        events.append(ExtraAdded(extra))
     events.append(Ended(response.finish_reason or "unknown", response.raw_finish_reason, response.stop_sequence))
     return events
 
