@@ -287,7 +287,7 @@ def test_the_param_of_a_refused_request_is_told_in_the_words_of_its_message():
     with pytest.raises(InputError) as caught:
         DIALECT.check_request(wire(ask(said("x"), temperature=2)))
     body = json.loads(DIALECT.encode_error(caught.value).body)
-    assert body["error"] == {"type": "invalid_request_error", "message": "temperature must be from 0 to 1"}
+    assert body["error"] == {"type": "invalid_request_error", "message": "temperature must be at most 1"}
 
 
 # ---- streams ----------------------------------------------------------------------------------

@@ -14,8 +14,22 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from polyvox.dialects import Endpoint, Peek, Wire, client_object, encode_json, string
 from polyvox.dialects.anthropic.answer import BLOCK_KEYS, citation_of
 from polyvox.dialects.anthropic.facts import EFFORTS, NAME, SAMPLING, TIERS, TOOL_CHOICES
-from polyvox.dialects.anthropic.shapes import an_object, needed, number, rest_of, told, unfit, whole
 from polyvox.dialects.edits import set_in
+from polyvox.dialects.shapes import (
+    field,
+    flag,
+    mapping,
+    needed,
+    number,
+    one_of,
+    sequence,
+    text,
+    texts,
+    told,
+    whole,
+    wrong,
+    wrong_type,
+)
 from polyvox.types import (
     CacheHint,
     Extra,
@@ -39,6 +53,7 @@ from polyvox.types import (
 Json = dict[str, Any]
 
 _ROLES: dict[str, Role] = {"user": "user", "assistant": "assistant", "system": "system"}
+_ROLE = one_of(*_ROLES)
 
 _CACHED = frozenset({"cache_control"})
 _TEXT = BLOCK_KEYS["text"] | _CACHED
@@ -60,6 +75,7 @@ _THINKING = {
     "disabled": Thinking(enabled=False),
 }
 _MODES = {kind: mode for mode, kind in TOOL_CHOICES.items()}
+_CHOICE = one_of(*_MODES, "tool")
 
 
 # ---- without decoding -------------------------------------------------------------------------
@@ -100,26 +116,26 @@ def decode(wire: Wire, at: Endpoint) -> Request:
     """A client's request; raises InputError, with `param`, for what has no meaning."""
     body = client_object(wire)
     reading = _Reading(wire.body, at.origin)
-    config = told(body, "output_config", "", dict) or {}
+    config = told(body, "output_config", mapping) or {}
     extra: Json = {key: value for key, value in body.items() if key not in _TOP}
     tool_choice, parallel = _tool_choice(body, extra)
     return Request(
-        needed(body, "model", "", str),
-        (*reading.system(body), *reading.turns(needed(body, "messages", "", list))),
-        tools=tuple(reading.tools(told(body, "tools", "", list) or ())),
+        needed(body, "model", text),
+        (*reading.system(body), *reading.turns(needed(body, "messages", sequence))),
+        tools=tuple(reading.tools(told(body, "tools", sequence) or ())),
         tool_choice=tool_choice,
         parallel_tool_calls=parallel,
         thinking=_thinking(body, config),
         response_format=_format(body, config, extra),
-        max_tokens=whole(body, "max_tokens"),
-        temperature=number(body, "temperature"),
-        top_p=number(body, "top_p"),
-        top_k=whole(body, "top_k"),
-        stop=_stop(body),
+        max_tokens=field(body, "max_tokens", whole),
+        temperature=field(body, "temperature", number),
+        top_p=field(body, "top_p", number),
+        top_k=field(body, "top_k", whole),
+        stop=field(body, "stop_sequences", texts),
         user=_user(body, extra),
         service_tier=_tier(body, extra),
         cache=_cache(body, "") or UNSET,
-        stream=told(body, "stream", "", bool) or False,
+        stream=told(body, "stream", flag) or False,
         extra={NAME: extra} if extra else {},
     )
 
@@ -130,38 +146,45 @@ _TOP = frozenset({
 })  # fmt: skip
 
 
+def _rest(values: Json, known: frozenset[str]) -> Extra:
+    """The keys without a neutral place, as extra. Unlike an answer's, a request's null was written by somebody."""
+    if values.keys() <= known:
+        return {}
+    return {NAME: {key: value for key, value in values.items() if key not in known}}
+
+
 def _tool_choice(body: Json, extra: Json) -> tuple[ToolChoice | UnsetType, bool | UnsetType]:
     """Whether tools must be called, and whether several at once may be."""
-    said = told(body, "tool_choice", "", dict)
+    said = told(body, "tool_choice", mapping)
     if said is None:
         return UNSET, UNSET
-    kind = said.get("type")
-    serial = told(said, "disable_parallel_tool_use", "tool_choice.", bool)
+    kind = needed(said, "type", _CHOICE, "tool_choice")
+    serial = told(said, "disable_parallel_tool_use", flag, "tool_choice")
     known = {"type", "disable_parallel_tool_use"}
     if kind == "tool":
-        choice = ToolChoice("required", (needed(said, "name", "tool_choice.", str),))
+        choice = ToolChoice("required", (needed(said, "name", text, "tool_choice"),))
         known.add("name")
-    elif isinstance(kind, str) and kind in _MODES:
-        choice = ToolChoice(_MODES[kind])  # type: ignore[arg-type]  # the table's keys are modes
     else:
-        raise unfit("tool_choice.type", f"one of {', '.join(_MODES)}, tool")
+        choice = ToolChoice(_MODES[kind])  # type: ignore[arg-type]  # the table's keys are modes
     if rest := {key: value for key, value in said.items() if key not in known}:
         extra["tool_choice"] = rest
     return choice, UNSET if serial is None else not serial
 
 
 def _thinking(body: Json, config: Json) -> Thinking | UnsetType:
-    said = told(body, "thinking", "", dict)
-    effort = told(config, "effort", "output_config.", str)
+    said = told(body, "thinking", mapping)
+    effort = told(config, "effort", text, "output_config")
+    if said is None and effort is None:
+        return UNSET
     found = Thinking()
     if said is not None:
-        kind = needed(said, "type", "thinking.", str)
-        budget = whole(said, "budget_tokens", "thinking.") if kind == "enabled" else UNSET
+        kind = needed(said, "type", text, "thinking")
+        budget = field(said, "budget_tokens", whole, "thinking") if kind == "enabled" else UNSET
         known = frozenset({"type", "budget_tokens"} if kind == "enabled" else {"type"})
         found = _THINKING.get(kind) or Thinking(mode=kind)
         if kind == "enabled" and budget is UNSET:
             found = Thinking(enabled=True, mode=kind)
-        found = msgspec.structs.replace(found, budget_tokens=budget, extra=rest_of(said, known))
+        found = msgspec.structs.replace(found, budget_tokens=budget, extra=_rest(said, known))
     if effort in EFFORTS:
         found = msgspec.structs.replace(found, effort=effort)
     return UNSET if found == Thinking() else found
@@ -170,6 +193,8 @@ def _thinking(body: Json, config: Json) -> Thinking | UnsetType:
 def _format(body: Json, config: Json, extra: Json) -> ResponseFormat | UnsetType:
     """The form of the answer. What else configures the output goes to extra; `output_format` is where the
     first form of the feature had it."""
+    if not config and body.get("output_format") is None:
+        return UNSET
     rest = {key: value for key, value in config.items() if key not in ("effort", "format")}
     effort, said, where = config.get("effort"), config.get("format"), "output_config.format"
     if effort is not None and effort not in EFFORTS:
@@ -180,39 +205,27 @@ def _format(body: Json, config: Json, extra: Json) -> ResponseFormat | UnsetType
         extra["output_format"] = body["output_format"]
     found: ResponseFormat | UnsetType = UNSET
     if said is not None:
-        said = an_object(said, where)
-        if said.get("type") != "json_schema":
-            raise unfit(f"{where}.type", "json_schema")
-        schema = needed(said, "schema", f"{where}.", dict)
-        found = ResponseFormat("schema", schema, extra=rest_of(said, frozenset({"type", "schema"})))
+        said = mapping(said, where)
+        needed(said, "type", one_of("json_schema"), where)
+        schema = needed(said, "schema", mapping, where)
+        found = ResponseFormat("schema", schema, extra=_rest(said, frozenset({"type", "schema"})))
     if rest:
         extra["output_config"] = rest
     return found
 
 
-def _stop(body: Json) -> tuple[str, ...] | UnsetType:
-    said = told(body, "stop_sequences", "", list)
-    if said is None:
-        return UNSET
-    for place, word in enumerate(said):
-        if not isinstance(word, str):
-            raise unfit(f"stop_sequences[{place}]", "a string")
-    return tuple(said)
-
-
 def _user(body: Json, extra: Json) -> str | UnsetType:
-    said = told(body, "metadata", "", dict)
+    said = told(body, "metadata", mapping)
     if said is None:
         return UNSET
     if rest := {key: value for key, value in said.items() if key != "user_id"}:
         extra["metadata"] = rest
-    user = told(said, "user_id", "metadata.", str)
-    return UNSET if user is None else user
+    return field(said, "user_id", text, "metadata")
 
 
 def _tier(body: Json, extra: Json) -> str | UnsetType:
     """The tier; the fast speed is a tier of its own to us."""
-    speed, tier = told(body, "speed", "", str), told(body, "service_tier", "", str)
+    speed, tier = told(body, "speed", text), told(body, "service_tier", text)
     fast = speed == "fast"
     if speed is not None and not fast:
         extra["speed"] = speed
@@ -225,12 +238,12 @@ def _tier(body: Json, extra: Json) -> str | UnsetType:
 
 
 def _cache(values: Json, where: str) -> CacheHint | None:
-    said = told(values, "cache_control", where, dict)
+    said = told(values, "cache_control", mapping, where)
     if said is None:
         return None
-    ttl = told(said, "ttl", f"{where}cache_control.", str)
+    ttl = told(said, "ttl", text, f"{where}.cache_control" if where else "cache_control")
     plain = said.get("type") == "ephemeral"
-    return CacheHint(ttl, rest_of(said, frozenset({"type", "ttl"} if plain else {"ttl"})))
+    return CacheHint(ttl, _rest(said, frozenset({"type", "ttl"} if plain else {"ttl"})))
 
 
 # ---- turns and blocks -------------------------------------------------------------------------
@@ -269,35 +282,42 @@ class _Reading:
         if isinstance(said, str):
             return [Message("system", (Text(said),))]
         if not isinstance(said, list):
-            raise unfit("system", "a string or a list of text blocks")
+            raise wrong_type(said, "system", "a string or a list of text blocks")
         return [Message("system", tuple([self.part(block, f"system[{i}]") for i, block in enumerate(said)]))]
 
     def turns(self, turns: list[Any]) -> list[Message]:
         """The messages; the results of tools that open a user's turn are a message of their own."""
         found: list[Message] = []
         for place, turn in enumerate(turns):
+            if type(turn) is dict and len(turn) == 2 and type(words := turn.get("content")) is str:
+                # The common case: plain words from somebody.
+                if (role := turn.get("role")) in ("user", "assistant", "system"):
+                    found.append(Message(role, (Text(words),)))
+                    continue
             where = f"messages[{place}]"
-            turn = an_object(turn, where)
-            role, content = turn.get("role"), turn.get("content")
-            if not isinstance(role, str) or role not in _ROLES:
-                raise unfit(f"{where}.role", f"one of {', '.join(_ROLES)}")
-            extra = {} if len(turn) == 2 else rest_of(turn, frozenset({"role", "content"}))
+            turn = mapping(turn, where)
+            role, content = needed(turn, "role", _ROLE, where), turn.get("content")
+            extra = {} if len(turn) == 2 else _rest(turn, frozenset({"role", "content"}))
             if isinstance(content, str):
                 found.append(Message(_ROLES[role], (Text(content),), extra=extra))
             elif isinstance(content, list):
                 found += self._turn(_ROLES[role], content, place, extra)
             else:
-                raise unfit(f"{where}.content", "a string or a list of content blocks")
+                raise wrong_type(content, f"{where}.content", "a string or a list of content blocks")
         return found
 
     def _turn(self, role: Role, content: list[Any], turn: int, extra: Extra) -> list[Message]:
         parts: list[Part] = []
         raws: list[Raw] | None = None
         for place, block in enumerate(content):
+            if type(block) is dict and len(block) == 2 and type(words := block.get("text")) is str:
+                if block.get("type") == "text":  # the common case here
+                    parts.append(Text(words))
+                    continue
             where = f"messages[{turn}].content[{place}]"
             if isinstance(block, dict) and block.get("type") == "tool_use":
                 raws = raws or _raw_turn(self._raw(turn)).content
-                parts.append(_call(block, raws[place], f"{where}."))
+                parts.append(_call(block, raws[place], where))
             else:
                 parts.append(self.part(block, where))
         results = next((i for i, part in enumerate(parts) if type(part) is not ToolResult), len(parts))
@@ -310,45 +330,41 @@ class _Reading:
 
     def part(self, block: Any, where: str) -> Part:
         """The part a block is, tool calls aside; a kind nobody knows stays as it is."""
-        kind = an_object(block, where).get("type")
-        if not isinstance(kind, str):
-            raise unfit(f"{where}.type", "a string")
+        kind = needed(mapping(block, where), "type", text, where)
         read = _BLOCKS.get(kind)
-        part = read(self, block, f"{where}.") if read is not None else None
+        part = read(self, block, where) if read is not None else None
         return Opaque(NAME, kind, block, self.origin) if part is None else part
 
     def text(self, block: Json, where: str) -> Part:
         """A text block, with what it cites."""
-        text = needed(block, "text", where, str)
-        if len(block) == 2:
-            return Text(text)
-        cited = told(block, "citations", where, list) or ()
+        words = needed(block, "text", text, where)
+        cited = told(block, "citations", sequence, where) or ()
         for place, citation in enumerate(cited):
-            an_object(citation, f"{where}citations[{place}]")
+            mapping(citation, f"{where}.citations[{place}]")
         return Text(
-            text, tuple([citation_of(raw) for raw in cited]), _cache(block, where), extra=rest_of(block, _TEXT)
+            words, tuple([citation_of(raw) for raw in cited]), _cache(block, where), extra=_rest(block, _TEXT)
         )  # fmt: skip
 
     def image(self, block: Json, where: str) -> Part | None:
         """A picture; None where its source is of no kind we know."""
-        source = _source(block, where)
-        facts = self._medium(source, f"{where}source.") if source.get("type") != "text" else None
+        source = needed(block, "source", mapping, where)
+        facts = self._medium(source, f"{where}.source") if source.get("type") != "text" else None
         if facts is None:
             return None
-        return Image(**facts, cache=_cache(block, where), extra=rest_of(block, _IMAGE))
+        return Image(**facts, cache=_cache(block, where), extra=_rest(block, _IMAGE))
 
     def document(self, block: Json, where: str) -> Part | None:
         """A document; None where its source is of no kind we know, or blocks of its own."""
-        source = _source(block, where)
-        facts = self._medium(source, f"{where}source.")
+        source = needed(block, "source", mapping, where)
+        facts = self._medium(source, f"{where}.source")
         if facts is None:
             return None
         return File(
             **facts,
-            name=told(block, "title", where, str),
-            context=told(block, "context", where, str),
+            name=told(block, "title", text, where),
+            context=told(block, "context", text, where),
             cache=_cache(block, where),
-            extra=rest_of(block, _DOCUMENT),
+            extra=_rest(block, _DOCUMENT),
         )
 
     def _medium(self, source: Json, where: str) -> Json | None:
@@ -358,29 +374,29 @@ class _Reading:
         if known is None or not source.keys() <= known:
             return None
         if kind == "url":
-            return {"url": needed(source, "url", where, str)}
+            return {"url": needed(source, "url", text, where)}
         if kind == "file":
-            return {"file_id": needed(source, "file_id", where, str), "origin": self.origin}
-        data = needed(source, "data", where, str)
-        media_type = told(source, "media_type", where, str)
+            return {"file_id": needed(source, "file_id", text, where), "origin": self.origin}
+        data = needed(source, "data", text, where)
+        media_type = told(source, "media_type", text, where)
         if kind == "text":
             return {"text": data, "media_type": None if media_type == "text/plain" else media_type}
         try:
             return {"data": base64.b64decode(data, validate=True), "media_type": media_type}
         except (binascii.Error, ValueError):
-            raise unfit(f"{where}data", "valid base64") from None
+            raise wrong(f"{where}.data", "must be base64") from None
 
     def thinking(self, block: Json, where: str) -> Part:
         """A thought with its proof. One without was not made by this protocol's models: it is bound to nobody."""
-        text = needed(block, "thinking", where, str)
-        signature = told(block, "signature", where, str) or None
+        words = needed(block, "thinking", text, where)
+        signature = told(block, "signature", text, where) or None
         origin = self.origin if signature else None
-        return Reasoning(text, signature, origin=origin, extra=rest_of(block, BLOCK_KEYS["thinking"]))
+        return Reasoning(words, signature, origin=origin, extra=_rest(block, BLOCK_KEYS["thinking"]))
 
     def hidden_thinking(self, block: Json, where: str) -> Part:
         """A thought nobody may read, which must go back."""
-        data = needed(block, "data", where, str)
-        return Reasoning(encrypted=data, origin=self.origin, extra=rest_of(block, BLOCK_KEYS["redacted_thinking"]))
+        data = needed(block, "data", text, where)
+        return Reasoning(encrypted=data, origin=self.origin, extra=_rest(block, BLOCK_KEYS["redacted_thinking"]))
 
     def result(self, block: Json, where: str) -> Part:
         """What a tool gave."""
@@ -389,15 +405,15 @@ class _Reading:
         if isinstance(content, str):
             parts = (Text(content),) if content else ()
         elif isinstance(content, list):
-            parts = tuple([self._inner(inner, f"{where}content[{place}]") for place, inner in enumerate(content)])
+            parts = tuple([self._inner(inner, f"{where}.content[{place}]") for place, inner in enumerate(content)])
         elif content is not None:
-            raise unfit(f"{where}content", "a string or a list of content blocks")
+            raise wrong_type(content, f"{where}.content", "a string or a list of content blocks")
         return ToolResult(
-            needed(block, "tool_use_id", where, str),
+            needed(block, "tool_use_id", text, where),
             parts,
-            is_error=told(block, "is_error", where, bool) or False,
+            is_error=told(block, "is_error", flag, where) or False,
             cache=_cache(block, where),
-            extra=rest_of(block, _RESULT),
+            extra=_rest(block, _RESULT),
         )
 
     def _inner(self, block: Any, where: str) -> Part:
@@ -414,35 +430,30 @@ class _Reading:
 
     def tools(self, tools: list[Any] | tuple[()]) -> list[Tool | Opaque]:
         """The tools offered; those with a type of their own are run by the server or known to the model."""
-        return [self._tool(an_object(tool, f"tools[{place}]"), f"tools[{place}].") for place, tool in enumerate(tools)]
+        return [self._tool(mapping(tool, f"tools[{place}]"), f"tools[{place}]") for place, tool in enumerate(tools)]
 
     def _tool(self, tool: Json, where: str) -> Tool | Opaque:
-        kind = told(tool, "type", where, str)
+        kind = told(tool, "type", text, where)
         if kind not in (None, "custom"):
             return Opaque(NAME, kind, tool, self.origin)
-        strict = told(tool, "strict", where, bool)
         return Tool(
-            needed(tool, "name", where, str),
-            told(tool, "description", where, str),
-            needed(tool, "input_schema", where, dict),
-            UNSET if strict is None else strict,
+            needed(tool, "name", text, where),
+            told(tool, "description", text, where),
+            needed(tool, "input_schema", mapping, where),
+            field(tool, "strict", flag, where),
             cache=_cache(tool, where),
-            extra=rest_of(tool, _TOOL),
+            extra=_rest(tool, _TOOL),
         )
-
-
-def _source(block: Json, where: str) -> Json:
-    return needed(block, "source", where, dict)
 
 
 def _call(block: Json, raw: Raw, where: str) -> ToolCall:
     """A call, its input in the client's own bytes: writing it anew would miss the prompt cache."""
-    needed(block, "input", where, dict)
+    needed(block, "input", mapping, where)
     return ToolCall(
-        needed(block, "id", where, str),
-        needed(block, "name", where, str),
+        needed(block, "id", text, where),
+        needed(block, "name", text, where),
         bytes(_raw_call(raw).input).decode(),
-        extra=rest_of(block, BLOCK_KEYS["tool_use"]),
+        extra=_rest(block, BLOCK_KEYS["tool_use"]),
     )
 
 

@@ -15,11 +15,13 @@ from polyvox.dialects import Endpoint, Wire, client_object
 from polyvox.dialects.anthropic.blocks import CACHE_TTLS, IMAGE_TYPES, Block
 from polyvox.dialects.anthropic.facts import EFFORTS, FIRST_VERSION, SAMPLING, STRICT_VERSION, TIERS
 from polyvox.dialects.anthropic.from_client import decode
-from polyvox.dialects.anthropic.shapes import told, unfit
+from polyvox.dialects.checks import Check, between, count, filled, members, name
+from polyvox.dialects.shapes import each, mapping, missing, needed, one_of, text, told, unknown, wrong
 from polyvox.errors import InputError
 
-_VERSIONS = ("2023-01-01", FIRST_VERSION, STRICT_VERSION)
+_VERSION = one_of("2023-01-01", FIRST_VERSION, STRICT_VERSION)
 _MOST_MESSAGES = 100_000
+_BREAKPOINT: dict[str, Check] = {"type": one_of("ephemeral"), "ttl": one_of(*CACHE_TTLS)}
 _MOST_BREAKPOINTS = 4
 _LEAST_BUDGET = 1024
 
@@ -75,9 +77,10 @@ _SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
     "document": {"base64": ("application/pdf",), "text": ("text/plain",), "url": (), "file": (), "content": ()},
 }
 
-_TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
-_CALL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,200}")
-_CALL_ID = re.compile(r"[a-zA-Z0-9_-]+")
+_SCHEMA_TYPE = one_of("object")
+_TOOL_NAME = name(128)
+_CALL_NAME = name(200)
+_CALL_ID = name()
 _DATED = re.compile(r"\w+_\d{8}")
 
 
@@ -102,8 +105,7 @@ def check(wire: Wire) -> None:
     version = wire.headers.get("anthropic-version")
     if version is None:
         raise InputError("the header anthropic-version is required", param="anthropic-version")
-    if version not in _VERSIONS:
-        raise unfit("anthropic-version", f"one of {', '.join(_VERSIONS)}")
+    _VERSION(version, "anthropic-version")
     decode(wire, Endpoint())
     asked = _Asked(client_object(wire), version >= STRICT_VERSION, wire.headers.get("anthropic-beta", ""))
     for rule in _RULES:
@@ -113,22 +115,11 @@ def check(wire: Wire) -> None:
 # ---- what all rules say in the same words -----------------------------------------------------
 
 
-def _one_of(values: Mapping[str, Any], key: str, where: str, words: tuple[str, ...]) -> None:
-    value = values.get(key)
-    if value is not None and value not in words:
-        raise unfit(where + key, f"one of {', '.join(words)}")
-
-
 def _only(values: Mapping[str, Any], known: frozenset[str], where: str, asked: _Asked) -> None:
     """Refuse other keys; beta features bring keys of their own anywhere."""
     for key in values:
         if key not in known and not asked.beta:
-            raise InputError(f"{where}{key} is no field of this protocol", param=f"{where}{key}")
-
-
-def _matches(value: Any, pattern: re.Pattern[str], param: str) -> None:
-    if not pattern.fullmatch(value):
-        raise unfit(param, f"of the form {pattern.pattern}")
+            raise unknown(f"{where}.{key}")
 
 
 # ---- fields -----------------------------------------------------------------------------------
@@ -137,85 +128,91 @@ def _matches(value: Any, pattern: re.Pattern[str], param: str) -> None:
 def _fields(asked: _Asked) -> None:
     for key in asked.body:
         if key in _BETA_FIELDS and not asked.beta:
-            raise InputError(f"{key} needs a feature named in the header anthropic-beta", param=key)
+            raise wrong(key, "needs a feature named in the header anthropic-beta")
         if key not in _FIELDS and key not in _BETA_FIELDS:
-            raise InputError(f"{key} is no field of this protocol", param=key)
+            raise unknown(key)
         if asked.strict and key in SAMPLING:
-            raise InputError(f"{key} is refused since version {STRICT_VERSION}", param=key)
+            raise wrong(key, f"is refused since version {STRICT_VERSION}")
     for key, known in _INNER_FIELDS.items():
-        _only(told(asked.body, key, "", dict) or {}, known, f"{key}.", asked)
+        _only(told(asked.body, key, mapping) or {}, known, key, asked)
+
+
+def _visible(value: Any, where: str) -> None:
+    if not value.strip():
+        raise wrong(where, "must be more than white space")
+
+
+_VALUES = members(
+    {
+        "max_tokens": count(0),
+        "top_k": count(0),
+        "temperature": between(0, 1),
+        "top_p": between(0, 1),
+        "stop_sequences": each(_visible),
+        "output_config": members({"effort": one_of(*EFFORTS)}, others=True),
+        "service_tier": one_of(*TIERS),
+        "speed": one_of("standard", "fast"),
+        "inference_geo": text,
+    },
+    others=True,
+)
 
 
 def _values(asked: _Asked) -> None:
     body = asked.body
     if not body["model"]:
-        raise unfit("model", "the name of a model")
+        raise wrong("model", "must be the name of a model")
     if body.get("max_tokens") is None:
-        raise InputError("max_tokens is required", param="max_tokens", hint="say how long the answer may be at most")
-    for key, most in (("max_tokens", None), ("top_k", None), ("temperature", 1), ("top_p", 1)):
-        value = body.get(key)
-        if value is not None and (value < 0 or (most is not None and value > most)):
-            raise unfit(key, "at least 0" if most is None else f"from 0 to {most}")
-    _one_of(body, "service_tier", "", TIERS)
-    _one_of(body, "speed", "", ("standard", "fast"))
-    told(body, "inference_geo", "", str)
-    for place, word in enumerate(body.get("stop_sequences") or ()):
-        if not word.strip():
-            raise unfit(f"stop_sequences[{place}]", "more than white space")
-    config = body.get("output_config") or {}
-    _one_of(config, "effort", "output_config.", EFFORTS)
-    _only(config.get("format") or {}, _FORMAT, "output_config.format.", asked)
+        raise missing("max_tokens", hint="say how long the answer may be at most")
+    _VALUES(body, "")
+    _only((body.get("output_config") or {}).get("format") or {}, _FORMAT, "output_config.format", asked)
 
 
 def _thinking(asked: _Asked) -> None:
     body, said = asked.body, asked.body.get("thinking")
     if said is None:
         return
-    kind = said["type"]
-    _one_of(said, "type", "thinking.", tuple(_THINKING))
-    _only(said, _THINKING[kind], "thinking.", asked)
-    _one_of(said, "display", "thinking.", ("summarized", "omitted"))
+    kind = needed(said, "type", one_of(*_THINKING), "thinking")
+    _only(said, _THINKING[kind], "thinking", asked)
+    told(said, "display", one_of("summarized", "omitted"), "thinking")
     if kind != "enabled":
         return
-    budget = said.get("budget_tokens")
-    if budget is None or budget < _LEAST_BUDGET:
-        raise unfit("thinking.budget_tokens", f"at least {_LEAST_BUDGET}")
-    if budget >= body["max_tokens"] and "interleaved-thinking" not in asked.beta:
-        raise unfit("thinking.budget_tokens", "less than max_tokens")
+    needed(said, "budget_tokens", count(_LEAST_BUDGET), "thinking")
+    if said["budget_tokens"] >= body["max_tokens"] and "interleaved-thinking" not in asked.beta:
+        raise wrong("thinking.budget_tokens", "must be less than max_tokens")
     if body.get("temperature") not in (None, 1):
-        raise unfit("temperature", "1 where thinking is enabled")
+        raise wrong("temperature", "must be 1 where thinking is enabled")
     if body.get("top_k") is not None:
-        raise unfit("top_k", "left out where thinking is enabled")
+        raise wrong("top_k", "must be left out where thinking is enabled")
     if body.get("top_p") is not None and body["top_p"] < 0.95:
-        raise unfit("top_p", "at least 0.95 where thinking is enabled")
+        raise wrong("top_p", "must be at least 0.95 where thinking is enabled")
     if (body.get("tool_choice") or {}).get("type") in ("any", "tool"):
-        raise unfit("tool_choice.type", "auto or none where thinking is enabled")
+        raise wrong("tool_choice.type", "must be auto or none where thinking is enabled")
 
 
 def _tools(asked: _Asked) -> None:
     names: set[str] = set()
     for place, tool in enumerate(asked.body.get("tools") or ()):
-        where = f"tools[{place}]."
-        name, kind = tool.get("name"), tool.get("type") or "custom"
+        where = f"tools[{place}]"
+        called, kind = tool.get("name"), tool.get("type") or "custom"
         if kind == "custom":
-            _matches(name, _TOOL_NAME, f"{where}name")
+            needed(tool, "name", _TOOL_NAME, where)
             _only(tool, _TOOL, where, asked)
-            if tool["input_schema"].get("type") != "object":
-                raise unfit(f"{where}input_schema.type", "object")
+            needed(tool["input_schema"], "type", _SCHEMA_TYPE, f"{where}.input_schema")
         elif not _DATED.fullmatch(kind) and not asked.beta:
-            raise unfit(f"{where}type", "custom, or the dated name of a tool that is built in")
-        if isinstance(name, str):
-            if name in names:
-                raise InputError(f"{where}name is {name!r}, as another tool's is", param=f"{where}name")
-            names.add(name)
+            raise wrong(f"{where}.type", "must be custom, or the dated name of a tool that is built in")
+        if isinstance(called, str):
+            if called in names:
+                raise wrong(f"{where}.name", f"is {called!r}, as another tool's is")
+            names.add(called)
     choice = asked.body.get("tool_choice")
     if choice is None:
         return
     if not asked.body.get("tools"):
-        raise InputError("tool_choice needs tools to choose from", param="tool_choice")
-    _only(choice, _CHOICE[choice["type"]], "tool_choice.", asked)
+        raise wrong("tool_choice", "needs tools to choose from")
+    _only(choice, _CHOICE[choice["type"]], "tool_choice", asked)
     if choice["type"] == "tool" and choice["name"] not in names:
-        raise unfit("tool_choice.name", "the name of a tool that is offered")
+        raise wrong("tool_choice.name", "must be the name of a tool that is offered")
 
 
 # ---- the prompt cache -------------------------------------------------------------------------
@@ -224,19 +221,16 @@ def _tools(asked: _Asked) -> None:
 def _cache(asked: _Asked) -> None:
     """At most four breakpoints, the longer-lived ones first, in the order tools, system, messages."""
     found = list(_breakpoints(asked.body))
+    fits = members(_BREAKPOINT, "type", others=bool(asked.beta))
     shorter = None
     for where, said in found:
-        if said.get("type") != "ephemeral":
-            raise unfit(f"{where}.type", "ephemeral")
-        _one_of(said, "ttl", f"{where}.", CACHE_TTLS)
-        _only(said, frozenset({"type", "ttl"}), f"{where}.", asked)
+        fits(said, where)
         if said.get("ttl") != "1h":
             shorter = where
         elif shorter is not None and where != "cache_control":
-            raise InputError(f"{where}.ttl is 1h behind {shorter}, which lives shorter", param=f"{where}.ttl")
+            raise wrong(f"{where}.ttl", f"is 1h behind {shorter}, which lives shorter")
     if len(found) > _MOST_BREAKPOINTS:
-        param = found[_MOST_BREAKPOINTS][0]
-        raise InputError(f"{param} is one breakpoint too many: at most {_MOST_BREAKPOINTS} are taken", param=param)
+        raise wrong(found[_MOST_BREAKPOINTS][0], f"is one breakpoint too many: at most {_MOST_BREAKPOINTS} are taken")
 
 
 def _breakpoints(body: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -266,24 +260,22 @@ def _of_block(block: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]
 
 
 def _messages(asked: _Asked) -> None:
-    messages = asked.body["messages"]
-    if not messages:
-        raise unfit("messages", "at least one message")
-    if len(messages) > _MOST_MESSAGES:
-        raise unfit("messages", f"at most {_MOST_MESSAGES} messages")
+    messages = filled(asked.body["messages"], "messages", _MOST_MESSAGES)
     if messages[0]["role"] != "user":
-        raise unfit("messages[0].role", "user: the user's turn comes first")
+        raise wrong("messages[0].role", "must be user: the user's turn comes first")
     system = asked.body.get("system")
     for place, block in enumerate(system if isinstance(system, list) else ()):
         _block(block, f"system[{place}]", "system", asked)
     for place, message in enumerate(messages):
         where = f"messages[{place}]"
-        _only(message, frozenset({"role", "content"}), f"{where}.", asked)
+        _only(message, frozenset({"role", "content"}), where, asked)
         role, content = message["role"], message["content"]
         if role == "system" and not asked.strict and not asked.beta:
-            raise unfit(f"{where}.role", f"user or assistant before version {STRICT_VERSION}; use system at the top")
+            raise wrong(
+                f"{where}.role", f"must be user or assistant before version {STRICT_VERSION}; use system at the top"
+            )
         if not content and not (role == "assistant" and place == len(messages) - 1):
-            raise unfit(f"{where}.content", "more than nothing")
+            raise wrong(f"{where}.content", "must be more than nothing")
     turns = _turns(messages)
     for turn in turns:
         for where, block in turn.blocks:
@@ -293,7 +285,7 @@ def _messages(asked: _Asked) -> None:
     if last.role == "assistant" and last.blocks:
         where, block = last.blocks[-1]
         if block["type"] == "text" and block["text"] != block["text"].rstrip():
-            raise unfit(where, "without white space at its end, as the answer goes on from there")
+            raise wrong(where, "must be without white space at its end, as the answer goes on from there")
 
 
 def _turns(messages: list[Any]) -> list[_Turn]:
@@ -314,22 +306,22 @@ def _block(block: Block, where: str, role: str, asked: _Asked) -> None:
     kind = block["type"]
     _kind(kind, where, role, asked)
     if kind in _BLOCKS:
-        _only(block, _BLOCKS[kind], f"{where}.", asked)
+        _only(block, _BLOCKS[kind], where, asked)
     if kind == "text" and not block["text"].strip() and (role != "result" or not block["text"]):
-        raise unfit(where, "a text of more than white space")
+        raise wrong(where, "must be a text of more than white space")
     if asked.strict and kind == "document" and role == "assistant":
         raise InputError(f"{where}: the assistant's turns hold no documents since {STRICT_VERSION}", param=where)
     if asked.strict and kind == "text" and role == "user" and block.get("citations"):
         raise InputError(f"{where}: the user's text may not cite since {STRICT_VERSION}", param=f"{where}.citations")
     if kind in _SOURCES and isinstance(block["source"], dict):
-        _source(block["source"], _SOURCES[kind], f"{where}.source.")
+        _source(block["source"], _SOURCES[kind], f"{where}.source")
     if kind == "thinking" and block.get("signature") is None:
-        raise unfit(f"{where}.signature", "the signature the thought came with")
+        raise wrong(f"{where}.signature", "must be the signature the thought came with")
     if kind == "tool_use" and role == "assistant":
-        _matches(block["id"], _CALL_ID, f"{where}.id")
-        _matches(block["name"], _CALL_NAME, f"{where}.name")
+        needed(block, "id", _CALL_ID, where)
+        needed(block, "name", _CALL_NAME, where)
     if kind == "tool_result" and role == "user":
-        _matches(block["tool_use_id"], _CALL_ID, f"{where}.tool_use_id")
+        needed(block, "tool_use_id", _CALL_ID, where)
         inner = block.get("content")
         for place, part in enumerate(inner if isinstance(inner, list) else ()):
             _block(part, f"{where}.content[{place}]", "result", asked)
@@ -343,18 +335,16 @@ def _kind(kind: str, where: str, role: str, asked: _Asked) -> None:
     elif role == "system":
         known = kind == "text"
     if not known and not asked.beta:
-        raise InputError(f"{where}.type is {kind}, which has no place here", param=f"{where}.type")
+        raise wrong(f"{where}.type", f"is {kind}, which has no place here")
     if (role == "user" and kind in _ONLY_ASSISTANT) or (role == "assistant" and kind == "tool_result"):
         other = "assistant" if role == "user" else "user"
-        raise InputError(f"{where}.type is {kind}, which only the {other}'s turns hold", param=f"{where}.type")
+        raise wrong(f"{where}.type", f"is {kind}, which only the {other}'s turns hold")
 
 
 def _source(source: Block, kinds: Mapping[str, tuple[str, ...]], where: str) -> None:
-    media_types = next((found for kind, found in kinds.items() if kind == source.get("type")), None)
-    if media_types is None:
-        raise unfit(f"{where}type", f"one of {', '.join(kinds)}")
-    if media_types and source.get("media_type") not in media_types:
-        raise unfit(f"{where}media_type", f"one of {', '.join(media_types)}")
+    media_types = kinds[needed(source, "type", one_of(*kinds), where)]
+    if media_types:
+        needed(source, "media_type", one_of(*media_types), where)
 
 
 def _calls(turns: list[_Turn]) -> None:
@@ -371,7 +361,7 @@ def _calls(turns: list[_Turn]) -> None:
             if block["type"] != "tool_use" or turn.role != "assistant":
                 continue
             if block["id"] in seen:
-                raise InputError(f"{where}.id is {block['id']!r}, as another call's is", param=f"{where}.id")
+                raise wrong(f"{where}.id", f"is {block['id']!r}, as another call's is")
             seen.add(block["id"])
             if block["id"] not in answered:
                 raise InputError(

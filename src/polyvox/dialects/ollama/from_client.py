@@ -22,7 +22,8 @@ from polyvox.dialects.ollama.answer import (
     texts_of_request,
 )
 from polyvox.dialects.ollama.request import NAME, NO_PARAMETERS, OPTIONS, SAME
-from polyvox.dialects.ollama.rules import INTEGERS, REQUEST, check_format, check_role, hold, read_image, refuse
+from polyvox.dialects.ollama.rules import INTEGERS, check_format, check_role, check_shape, read_image
+from polyvox.dialects.shapes import missing, wrong, wrong_type
 from polyvox.types import (
     Extra,
     Message,
@@ -76,10 +77,8 @@ def edit(wire: Wire, model: str | None) -> Wire:
 def decode_request(wire: Wire, at: Endpoint) -> Request:
     """See `ServerSide.decode_request`. Null is as good as nothing here: the server takes it for a key left out."""
     body = client_object(wire)
-    hold(body, REQUEST)
+    check_shape(body)
     check_format(body.get("format"))
-    if not body.get("model"):
-        raise refuse("model", "is required")
     options = dict(body.get("options") or {})
     said: dict[str, Any] = {field: _option(options, name) for field, name in OPTIONS}
     for field in SAME:
@@ -132,16 +131,16 @@ def _thinking(value: Any) -> Thinking | UnsetType:
         return Thinking(enabled=value)
     if isinstance(value, str) and value:
         return Thinking(effort=value)
-    raise refuse("think", "must be true, false or a level")
+    raise wrong("think", "must be true, false or a level")
 
 
-def _tool(raw: dict[str, Any], param: str, at: Endpoint) -> Tool | Opaque:
+def _tool(raw: dict[str, Any], where: str, at: Endpoint) -> Tool | Opaque:
     kind = raw.get("type") or "function"
     if kind != "function":
         return Opaque(NAME, kind, raw, at.origin)
     function = raw.get("function") or {}
     if function.get("name") is None:
-        raise refuse(f"{param}.function.name", "is required")
+        raise missing(f"{where}.function.name")
     parameters = function.get("parameters") or {}
     extra = keys_beside(raw, frozenset({"type", "function"}))
     if inner := keys_beside(function, frozenset({"name", "description", "parameters"})):
@@ -202,17 +201,17 @@ def _messages(raws: list[dict[str, Any]], data: bytes, at: Endpoint) -> tuple[Me
     so_far = _Conversation()
     found: list[Message] = []
     for i, raw in enumerate(raws):
-        param = f"messages[{i}]"
-        role = check_role(raw, param)
+        where = f"messages[{i}]"
+        role = check_role(raw, where)
         if role == "tool":
-            found.append(Message("tool", (_result(raw, param, so_far),)))
+            found.append(Message("tool", (_result(raw, where, so_far),)))
             continue
         parts: list[Part] = []
         if raw.get("thinking"):
             parts.append(Reasoning(raw["thinking"], **mark_of(at)))
-        parts += _words_and_images(raw, param)
+        parts += _words_and_images(raw, where)
         if raw.get("tool_calls"):
-            parts += _tool_calls(raw["tool_calls"], texts[i] if texts else [], param, so_far, at)
+            parts += _tool_calls(raw["tool_calls"], texts[i] if texts else [], where, so_far, at)
         extra = keys_beside(raw, MESSAGE)
         if role == "developer":
             # Only some models' templates know it, so instructions of other dialects are sent as system; this
@@ -222,28 +221,28 @@ def _messages(raws: list[dict[str, Any]], data: bytes, at: Endpoint) -> tuple[Me
     return tuple(found)
 
 
-def _words_and_images(raw: dict[str, Any], param: str) -> list[Part]:
+def _words_and_images(raw: dict[str, Any], where: str) -> list[Part]:
     parts: list[Part] = [Text(raw["content"])] if raw.get("content") else []
     for j, image in enumerate(raw.get("images") or ()):
-        parts.append(image_of(read_image(image, f"{param}.images[{j}]")))
+        parts.append(image_of(read_image(image, f"{where}.images[{j}]")))
     return parts
 
 
 def _tool_calls(
-    raws: list[dict[str, Any]], texts: list[str], param: str, so_far: _Conversation, at: Endpoint
+    raws: list[dict[str, Any]], texts: list[str], where: str, so_far: _Conversation, at: Endpoint
 ) -> list[Part]:
     so_far.new_turn()
     found: list[Part] = []
     for j, raw in enumerate(raws):
-        where = f"{param}.tool_calls[{j}]"
+        spot = f"{where}.tool_calls[{j}]"
         function = raw.get("function")
         if function is None:
             found.append(Opaque(NAME, "tool_call", {"tool_calls": [raw]}, at.origin))
             continue
         if function.get("name") is None:
-            raise refuse(f"{where}.function.name", "is required")
+            raise missing(f"{spot}.function.name")
         if not isinstance(function.get("arguments"), str | dict | None):
-            raise refuse(f"{where}.function.arguments", "must be an object")
+            raise wrong_type(function["arguments"], f"{spot}.function.arguments", "an object")
         call_id = so_far.called(raw.get("id") or None, function["name"])
         # The index is the place in the list, where it says anything.
         known = CALLED if function.get("index") in (None, j) else CALLED - {"index"}
@@ -252,13 +251,13 @@ def _tool_calls(
     return found
 
 
-def _result(raw: dict[str, Any], param: str, so_far: _Conversation) -> ToolResult:
+def _result(raw: dict[str, Any], where: str, so_far: _Conversation) -> ToolResult:
     """The message of a tool; its name is left out where the call tells it, as it is told again from there."""
     name = raw.get("tool_name") or None
     call_id = so_far.answered(raw.get("tool_call_id") or None, name)
     return ToolResult(
         call_id,
-        tuple(_words_and_images(raw, param)),
+        tuple(_words_and_images(raw, where)),
         name=None if name == so_far.names.get(call_id) else name,
         extra=_extra(keys_beside(raw, _RESULT)),
     )

@@ -3,7 +3,7 @@ it all. It reads every spelling the dialect's quirks know; what its inventor ref
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -13,17 +13,23 @@ from polyvox.dialects import Endpoint, Peek, Wire, client_object, encode_json
 from polyvox.dialects.edits import set_in
 from polyvox.dialects.openai_chat.answer import NAME
 from polyvox.dialects.openai_chat.request import FORMATS, NO_PARAMETERS, SAME
-from polyvox.dialects.openai_chat.shapes import (
+from polyvox.dialects.openai_chat.turns_from_client import messages_of, take_cache
+from polyvox.dialects.shapes import (
+    Reader,
+    UnfitError,
+    by_name,
     flag,
     mapping,
+    needed,
     number,
     one_of,
     sequence,
+    take,
     text,
     texts,
+    told,
     whole,
 )
-from polyvox.dialects.openai_chat.turns_from_client import messages_of, take_cache
 from polyvox.types import Opaque, Request, ResponseFormat, Thinking, Tool, ToolChoice
 
 
@@ -64,67 +70,58 @@ def edit(wire: Wire, *, model: str | None = None, usage: bool = False) -> Wire:
 def decode_request(wire: Wire, at: Endpoint) -> Request:
     """See `ServerSide.decode_request`. What is taken from the body is read; what is left goes to extra."""
     rest = client_object(wire)
-    model = text(rest.pop("model", None), "model")
-    messages = messages_of(rest.pop("messages", None), at)
-    if not rest:
-        return Request(model, messages)
     fields: dict[str, Any] = {}
-    _same(rest, fields)
-    _limits(rest, fields, at)
-    _tools(rest, fields, at)
-    _response_format(rest, fields)
-    _thinking(rest, fields)
-    _stream(rest, fields)
+    try:
+        model = text(rest.pop("model", None), "model")
+        messages = messages_of(rest.pop("messages", None), at)
+        if not rest:
+            return Request(model, messages)
+        _same(rest, fields)
+        _limits(rest, fields, at)
+        _tools(rest, fields, at)
+        _response_format(rest, fields)
+        _thinking(rest, fields)
+        _stream(rest, fields)
+    except UnfitError as error:
+        error.code = error.fault
+        raise
     if rest:
         fields["extra"] = {NAME: rest}
     return Request(model, messages, **fields)
 
 
-def _take(rest: dict[str, Any], key: str, read: Callable[[Any, str], Any]) -> Any:
-    """Take a value, read as what it must be; UNSET where it is not there, or null."""
-    value = rest.pop(key, None)
-    return UNSET if value is None else read(value, key)
-
-
 # ---- fields with values of their own ----------------------------------------------------------
-
-
-def _words_by_name(value: Any, where: str) -> dict[str, str]:
-    return {key: text(item, f"{where}.{key}") for key, item in mapping(value, where).items()}
-
-
-def _numbers_by_name(value: Any, where: str) -> dict[str, float]:
-    return {key: number(item, f"{where}.{key}") for key, item in mapping(value, where).items()}
 
 
 def _stops(value: Any, where: str) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else texts(value, where)
 
 
-_READ: dict[str, Callable[[Any, str], Any]] = {
+_NUMBERS = by_name(number)
+_READ: dict[str, Reader[Any]] = {
     "temperature": number, "top_p": number, "presence_penalty": number, "frequency_penalty": number,
     "logprobs": flag, "top_logprobs": whole, "n": whole, "parallel_tool_calls": flag, "service_tier": text,
-    "verbosity": text, "metadata": _words_by_name, "audio": mapping, "modalities": texts, "cache_key": text,
+    "verbosity": text, "metadata": by_name(text), "audio": mapping, "modalities": texts, "cache_key": text,
 }  # fmt: skip
 
 
 def _same(rest: dict[str, Any], fields: dict[str, Any]) -> None:
     """Fields whose value goes over as it is, from the table the encoder writes them by."""
     for field, key in SAME:
-        if key in rest:
-            fields[field] = _take(rest, key, _READ[field])
+        if key in rest and (value := take(rest, key, _READ[field])) is not None:
+            fields[field] = value
 
 
 def _limits(rest: dict[str, Any], fields: dict[str, Any], at: Endpoint) -> None:
     """Fields with several spellings or forms. Of two spellings the first counts, the other stays."""
     user_field = at.options.get("user_field", "user")
-    spellings: tuple[tuple[str, tuple[str, ...], Callable[[Any, str], Any]], ...] = (
+    spellings: tuple[tuple[str, tuple[str, ...], Reader[Any]], ...] = (
         ("max_tokens", ("max_completion_tokens", "max_tokens"), whole),
         ("seed", ("seed", "random_seed"), whole),
         ("user", (user_field, "user", "safety_identifier"), text),
         ("top_k", ("top_k",), whole),
         ("stop", ("stop",), _stops),
-        ("logit_bias", ("logit_bias",), _numbers_by_name),
+        ("logit_bias", ("logit_bias",), _NUMBERS),
     )
     for field, keys, read in spellings:
         for key in keys:
@@ -136,11 +133,11 @@ def _limits(rest: dict[str, Any], fields: dict[str, Any], at: Endpoint) -> None:
 
 def _stream(rest: dict[str, Any], fields: dict[str, Any]) -> None:
     """Whether to stream. That a stream tells its usage is what every request of ours asks, not the client's."""
-    fields["stream"] = _take(rest, "stream", flag) is True
-    options = _take(rest, "stream_options", mapping)
-    if options is not UNSET:
+    fields["stream"] = take(rest, "stream", flag) is True
+    options = take(rest, "stream_options", mapping)
+    if options is not None:
         kept = dict(options)
-        _take(kept, "include_usage", lambda value, key: flag(value, f"stream_options.{key}"))
+        take(kept, "include_usage", flag, "stream_options")
         if kept:
             rest["stream_options"] = kept
 
@@ -149,10 +146,8 @@ def _stream(rest: dict[str, Any], fields: dict[str, Any]) -> None:
 
 
 def _tools(rest: dict[str, Any], fields: dict[str, Any], at: Endpoint) -> None:
-    tools = _take(rest, "tools", sequence)
-    found = [_tool(tool, f"tools[{i}]", at) for i, tool in enumerate(tools if tools is not UNSET else ())]
-    functions = _take(rest, "functions", sequence)
-    for i, function in enumerate(functions if functions is not UNSET else ()):
+    found = [_tool(tool, f"tools[{i}]", at) for i, tool in enumerate(take(rest, "tools", sequence) or ())]
+    for i, function in enumerate(take(rest, "functions", sequence) or ()):
         found.append(_named_tool("function", function, {}, f"functions[{i}]"))
     if found:
         fields["tools"] = tuple(found)
@@ -180,19 +175,15 @@ def _tool(raw: Any, where: str, at: Endpoint) -> Tool | Opaque:
 def _named_tool(kind: Literal["function", "custom"], raw: Any, rest: dict[str, Any], where: str) -> Tool:
     """A function or custom tool; `rest` is what stands beside it."""
     inner = dict(mapping(raw, where))
-
-    def take(key: str, read: Callable[[Any, str], Any], default: Any) -> Any:
-        value = inner.pop(key, None)
-        return default if value is None else read(value, f"{where}.{key}")
-
-    name, description = text(inner.pop("name", None), f"{where}.name"), take("description", text, None)
+    name, description = text(inner.pop("name", None), f"{where}.name"), take(inner, "description", text, where)
     facts: dict[str, Any] = {}
     if kind == "custom":
-        facts["format"] = take("format", mapping, None)
+        facts["format"] = take(inner, "format", mapping, where)
     else:
-        parameters = take("parameters", mapping, {})
-        facts["parameters"] = {} if parameters == NO_PARAMETERS else parameters
-        facts["strict"] = take("strict", flag, UNSET)
+        parameters = take(inner, "parameters", mapping, where)
+        facts["parameters"] = {} if parameters is None or parameters == NO_PARAMETERS else parameters
+        strict = take(inner, "strict", flag, where)
+        facts["strict"] = UNSET if strict is None else strict
     cache = take_cache(rest, where)
     if inner:
         rest[kind] = inner
@@ -202,21 +193,21 @@ def _named_tool(kind: Literal["function", "custom"], raw: Any, rest: dict[str, A
 _MODES: dict[str, Literal["none", "auto", "required"]] = {
     "none": "none", "auto": "auto", "required": "required", "any": "required",
 }  # fmt: skip
+_MODE, _SUBSET_MODE, _FUNCTION_MODE = one_of(*_MODES), one_of("auto", "required"), one_of("none", "auto")
 
 
 def _tool_choice(rest: dict[str, Any], fields: dict[str, Any], kinds: Mapping[str, str]) -> None:
     """Take the choice; it stays, too, where it says more than the neutral form can."""
     raw = rest["tool_choice"]
     if isinstance(raw, str):
-        one_of(raw, "tool_choice", tuple(_MODES))
-        fields["tool_choice"] = ToolChoice(_MODES[raw])
+        fields["tool_choice"] = ToolChoice(_MODES[_MODE(raw, "tool_choice")])
         del rest["tool_choice"]
         return
     kind = mapping(raw, "tool_choice").get("type", "function")
     if kind == "allowed_tools":
-        inner = mapping(raw.get(kind), f"tool_choice.{kind}")
-        mode = one_of(inner.get("mode"), f"tool_choice.{kind}.mode", ("auto", "required"))
-        wanted = sequence(inner.get("tools"), f"tool_choice.{kind}.tools")
+        inner = needed(raw, kind, mapping, "tool_choice")
+        mode = needed(inner, "mode", _SUBSET_MODE, f"tool_choice.{kind}")
+        wanted = needed(inner, "tools", sequence, f"tool_choice.{kind}")
         names = tuple([name for name in map(_name_in, wanted) if name is not None])
         if not names or len(names) < len(wanted):
             return
@@ -224,8 +215,8 @@ def _tool_choice(rest: dict[str, Any], fields: dict[str, Any], kinds: Mapping[st
         plain: Any = {"mode": mode, "tools": [_named(name, kinds) for name in names]}
         plain = {"type": kind, kind: plain}
     elif kind in ("function", "custom"):
-        inner = mapping(raw.get(kind), f"tool_choice.{kind}")
-        name = text(inner.get("name"), f"tool_choice.{kind}.name")
+        inner = needed(raw, kind, mapping, "tool_choice")
+        name = needed(inner, "name", text, f"tool_choice.{kind}")
         fields["tool_choice"] = ToolChoice("required", (name,))
         plain = _named(name, kinds)
     else:
@@ -251,8 +242,8 @@ def _named(name: str, kinds: Mapping[str, str]) -> dict[str, Any]:
 def _function_call(raw: Any) -> ToolChoice:
     """The legacy form of a tool choice."""
     if isinstance(raw, str):
-        return ToolChoice(_MODES[one_of(raw, "function_call", ("none", "auto"))])
-    return ToolChoice("required", (text(mapping(raw, "function_call").get("name"), "function_call.name"),))
+        return ToolChoice(_MODES[_FUNCTION_MODE(raw, "function_call")])
+    return ToolChoice("required", (needed(mapping(raw, "function_call"), "name", text, "function_call"),))
 
 
 # ---- the form of the answer, and reasoning ----------------------------------------------------
@@ -266,7 +257,7 @@ def _response_format(rest: dict[str, Any], fields: dict[str, Any]) -> None:
     if raw is None:
         rest.pop("response_format", None)
         return
-    kind = text(mapping(raw, "response_format").get("type"), "response_format.type")
+    kind = needed(mapping(raw, "response_format"), "type", text, "response_format")
     if kind not in _KINDS:
         return
     del rest["response_format"]
@@ -276,9 +267,8 @@ def _response_format(rest: dict[str, Any], fields: dict[str, Any]) -> None:
         where = "response_format.json_schema"
         inner = dict(mapping(left.pop("json_schema", None), where))
         for key, read in (("name", text), ("schema", mapping), ("description", text), ("strict", flag)):
-            value = inner.pop(key, None)
-            if value is not None:
-                facts[key] = read(value, f"{where}.{key}")
+            if (value := take(inner, key, read, where)) is not None:
+                facts[key] = value
         if inner:
             left["json_schema"] = inner
     fields["response_format"] = ResponseFormat(_KINDS[kind], extra={NAME: left} if left else {}, **facts)
@@ -287,12 +277,12 @@ def _response_format(rest: dict[str, Any], fields: dict[str, Any]) -> None:
 def _thinking(rest: dict[str, Any], fields: dict[str, Any]) -> None:
     """Take reasoning in its three forms: an effort, an object, a switch. What they say beyond the neutral
     form stays under their keys."""
-    effort = _take(rest, "reasoning_effort", text)
-    facts: dict[str, Any] = {} if effort is UNSET else {"effort": effort}
+    effort = take(rest, "reasoning_effort", text)
+    facts: dict[str, Any] = {} if effort is None else {"effort": effort}
     left: dict[str, Any] = {}
     for key, read in (("reasoning", _reasoning_object), ("thinking", _thinking_switch)):
-        value = _take(rest, key, mapping)
-        if value is not UNSET:
+        value = take(rest, key, mapping)
+        if value is not None:
             inner = dict(value)
             read(inner, facts)
             if inner or not value:
@@ -301,7 +291,7 @@ def _thinking(rest: dict[str, Any], fields: dict[str, Any]) -> None:
         fields["thinking"] = Thinking(**facts, extra={NAME: left} if left else {})
 
 
-_REASONING: tuple[tuple[str, str, Callable[[Any, str], Any]], ...] = (
+_REASONING: tuple[tuple[str, str, Reader[Any]], ...] = (
     ("effort", "effort", text),
     ("max_tokens", "budget_tokens", whole),
     ("enabled", "enabled", flag),
@@ -311,10 +301,9 @@ _REASONING: tuple[tuple[str, str, Callable[[Any, str], Any]], ...] = (
 def _reasoning_object(inner: dict[str, Any], facts: dict[str, Any]) -> None:
     """Take what is known of it; what another form has said otherwise stays."""
     for key, field, read in _REASONING:
-        if inner.get(key) is not None:
-            value = read(inner[key], f"reasoning.{key}")
-            if facts.setdefault(field, value) == value:
-                del inner[key]
+        value = told(inner, key, read, "reasoning")
+        if value is not None and facts.setdefault(field, value) == value:
+            del inner[key]
 
 
 def _thinking_switch(inner: dict[str, Any], facts: dict[str, Any]) -> None:
@@ -326,7 +315,6 @@ def _thinking_switch(inner: dict[str, Any], facts: dict[str, Any]) -> None:
             del inner["type"]
     elif kind is not None:
         facts["mode"] = text(kind, "thinking.type")
-    if inner.get("budget_tokens") is not None:
-        budget = whole(inner["budget_tokens"], "thinking.budget_tokens")
-        if facts.setdefault("budget_tokens", budget) == budget:
-            del inner["budget_tokens"]
+    budget = told(inner, "budget_tokens", whole, "thinking")
+    if budget is not None and facts.setdefault("budget_tokens", budget) == budget:
+        del inner["budget_tokens"]

@@ -12,31 +12,12 @@ from collections.abc import Callable
 from typing import Any
 
 from polyvox.dialects import Wire, client_object
-from polyvox.dialects.openai_chat.checks import (
-    Check,
-    between,
-    count,
-    filled,
-    is_flag,
-    is_object,
-    is_whole,
-    members,
-    name,
-    short,
-    string,
-    unknown,
-    words,
-)
-from polyvox.dialects.openai_chat.shapes import mapping, missing, one_of, sequence, texts, wrong
+from polyvox.dialects.checks import Check, between, count, filled, members, name, short, text_or
 from polyvox.dialects.openai_chat.turn_rules import check_messages, says, text_parts
+from polyvox.dialects.shapes import UnfitError, by_name, each, flag, mapping, needed, one_of, text, texts, whole, wrong
 from polyvox.errors import InputError
 
 # ---- fields with rules of their own -----------------------------------------------------------
-
-
-def _logit_bias(value: Any, where: str) -> None:
-    for token, bias in mapping(value, where).items():
-        between(-100, 100)(bias, f"{where}.{token}")
 
 
 def _metadata(value: Any, where: str) -> None:
@@ -48,47 +29,34 @@ def _metadata(value: Any, where: str) -> None:
             raise wrong(where, "must have keys of at most 64 characters", "string_above_max_length")
 
 
-def _stop(value: Any, where: str) -> None:
-    if not isinstance(value, str) and len(texts(value, where)) > 4:
+def _stops(value: Any, where: str) -> None:
+    if len(texts(value, where)) > 4:
         raise wrong(where, "must have at most 4 sequences", "array_above_max_length")
-
-
-def _modalities(value: Any, where: str) -> None:
-    for i, item in enumerate(sequence(value, where)):
-        words("text", "audio")(item, f"{where}[{i}]")
-
-
-def _voice(value: Any, where: str) -> None:
-    if not isinstance(value, str):
-        members({"id": string}, "id")(value, where)
-
-
-def _predicted(value: Any, where: str) -> None:
-    if not isinstance(value, str):
-        text_parts(value, where)
 
 
 # ---- tools and formats ------------------------------------------------------------------------
 
-_FUNCTION = members({"name": name, "description": string, "parameters": is_object, "strict": is_flag}, "name")
-_GRAMMAR = members({"syntax": words("lark", "regex"), "definition": string}, "syntax", "definition")
-_CUSTOM_FORMAT = members({"type": words("text", "grammar"), "grammar": _GRAMMAR}, "type")
-_CUSTOM = members({"name": name, "description": string, "format": _CUSTOM_FORMAT}, "name")
+_NAME = name(64)
+_FUNCTION = members({"name": _NAME, "description": text, "parameters": mapping, "strict": flag}, "name")
+_GRAMMAR = members({"syntax": one_of("lark", "regex"), "definition": text}, "syntax", "definition")
+_CUSTOM_FORMAT = members({"type": one_of("text", "grammar"), "grammar": _GRAMMAR}, "type")
+_CUSTOM = members({"name": _NAME, "description": text, "format": _CUSTOM_FORMAT}, "name")
 _KINDS: dict[str, Check] = {"function": _FUNCTION, "custom": _CUSTOM}
+_KIND = one_of(*_KINDS)
 
 
 def _tools(value: Any, where: str) -> None:
     for i, tool in enumerate(filled(value, where, most=128)):
         spot = f"{where}[{i}]"
-        kind = one_of(mapping(tool, spot).get("type"), f"{spot}.type", tuple(_KINDS))
-        members({"type": string, kind: _KINDS[kind]}, kind)(tool, spot)
+        kind = needed(mapping(tool, spot), "type", _KIND, spot)
+        members({"type": text, kind: _KINDS[kind]}, kind)(tool, spot)
         if kind == "function" and tool[kind].get("strict"):
             _strict(tool[kind].get("parameters") or {}, f"{spot}.function.parameters", "invalid_function_parameters")
 
 
 def _functions(value: Any, where: str) -> None:
     for i, function in enumerate(filled(value, where, most=128)):
-        members({"name": name, "description": string, "parameters": is_object}, "name")(function, f"{where}[{i}]")
+        members({"name": _NAME, "description": text, "parameters": mapping}, "name")(function, f"{where}[{i}]")
 
 
 def _strict(schema: Any, where: str, code: str) -> None:
@@ -112,26 +80,27 @@ def _strict(schema: Any, where: str, code: str) -> None:
         _strict(schema.get(key), where, code)
 
 
-_SCHEMA = members({"name": name, "description": string, "schema": is_object, "strict": is_flag}, "name")
+_SCHEMA = members({"name": _NAME, "description": text, "schema": mapping, "strict": flag}, "name")
+_FORMAT = one_of("text", "json_object", "json_schema")
 
 
 def _response_format(value: Any, where: str) -> None:
-    kind = one_of(mapping(value, where).get("type"), f"{where}.type", ("text", "json_object", "json_schema"))
+    kind = needed(mapping(value, where), "type", _FORMAT, where)
     if kind != "json_schema":
-        members({"type": string})(value, where)
+        members({"type": text})(value, where)
         return
-    members({"type": string, kind: _SCHEMA}, kind)(value, where)
+    members({"type": text, kind: _SCHEMA}, kind)(value, where)
     if value[kind].get("strict"):
         _strict(value[kind].get("schema") or {}, where, "invalid_json_schema")
 
 
-_NAMED = members({"name": name}, "name")
+_NAMED = members({"name": _NAME}, "name")
 
 
 def _choice_of(value: Any, where: str) -> None:
     """A tool by its kind and name."""
-    kind = one_of(mapping(value, where).get("type"), f"{where}.type", tuple(_KINDS))
-    members({"type": string, kind: _NAMED}, kind)(value, where)
+    kind = needed(mapping(value, where), "type", _KIND, where)
+    members({"type": text, kind: _NAMED}, kind)(value, where)
 
 
 def _allowed(value: Any, where: str) -> None:
@@ -139,92 +108,94 @@ def _allowed(value: Any, where: str) -> None:
         _choice_of(tool, f"{where}[{i}]")
 
 
-_ALLOWED = members({"mode": words("auto", "required"), "tools": _allowed}, "mode", "tools")
+_ALLOWED = members({"mode": one_of("auto", "required"), "tools": _allowed}, "mode", "tools")
 
 
 def _tool_choice(value: Any, where: str) -> None:
     if isinstance(value, str):
-        one_of(value, where, ("none", "auto", "required"))
+        one_of("none", "auto", "required")(value, where)
     elif mapping(value, where).get("type") == "allowed_tools":
-        members({"type": string, "allowed_tools": _ALLOWED}, "allowed_tools")(value, where)
+        members({"type": text, "allowed_tools": _ALLOWED}, "allowed_tools")(value, where)
     else:
         _choice_of(value, where)
 
 
 def _function_call(value: Any, where: str) -> None:
     if isinstance(value, str):
-        one_of(value, where, ("none", "auto"))
+        one_of("none", "auto")(value, where)
     else:
         _NAMED(value, where)
 
 
 # ---- all fields -------------------------------------------------------------------------------
 
-_MODERATED = members({"mode": words("score", "block")}, "mode")
-_PLACE: dict[str, Check] = {"city": string, "country": string, "region": string, "timezone": string}
+_MODERATED = members({"mode": one_of("score", "block")}, "mode")
+_PLACE: dict[str, Check] = {"city": text, "country": text, "region": text, "timezone": text}
 _FIELDS: dict[str, Check] = {
-    "model": string,
+    "model": text,
     "messages": check_messages,
     "audio": members(
-        {"format": words("wav", "aac", "mp3", "flac", "opus", "pcm16"), "voice": _voice}, "format", "voice"
+        {
+            "format": one_of("wav", "aac", "mp3", "flac", "opus", "pcm16"),
+            "voice": text_or(members({"id": text}, "id")),
+        },
+        "format",
+        "voice",
     ),
     "frequency_penalty": between(-2, 2),
     "function_call": _function_call,
     "functions": _functions,
-    "logit_bias": _logit_bias,
-    "logprobs": is_flag,
+    "logit_bias": by_name(between(-100, 100)),
+    "logprobs": flag,
     "max_completion_tokens": count(1),
     "max_tokens": count(1),
     "metadata": _metadata,
-    "modalities": _modalities,
-    "moderation": members({"model": string, "policy": members({"input": _MODERATED, "output": _MODERATED})}, "model"),
+    "modalities": each(one_of("text", "audio")),
+    "moderation": members({"model": text, "policy": members({"input": _MODERATED, "output": _MODERATED})}, "model"),
     "n": count(1, 128),
-    "parallel_tool_calls": is_flag,
-    "prediction": members({"type": words("content"), "content": _predicted}, "type", "content"),
+    "parallel_tool_calls": flag,
+    "prediction": members({"type": one_of("content"), "content": text_or(text_parts)}, "type", "content"),
     "presence_penalty": between(-2, 2),
-    "prompt_cache_key": string,
-    "prompt_cache_options": members({"mode": words("implicit", "explicit"), "ttl": words("30m")}),
-    "prompt_cache_retention": words("in_memory", "in-memory", "24h"),
-    "reasoning_effort": words("none", "minimal", "low", "medium", "high", "xhigh", "max"),
+    "prompt_cache_key": text,
+    "prompt_cache_options": members({"mode": one_of("implicit", "explicit"), "ttl": one_of("30m")}),
+    "prompt_cache_retention": one_of("in_memory", "in-memory", "24h"),
+    "reasoning_effort": one_of("none", "minimal", "low", "medium", "high", "xhigh", "max"),
     "response_format": _response_format,
     "safety_identifier": short(128),
-    "seed": is_whole,
-    "service_tier": words("auto", "default", "flex", "scale", "priority", "fast"),
-    "stop": _stop,
-    "store": is_flag,
-    "stream": is_flag,
-    "stream_options": members({"include_usage": is_flag, "include_obfuscation": is_flag}),
+    "seed": whole,
+    "service_tier": one_of("auto", "default", "flex", "scale", "priority", "fast"),
+    "stop": text_or(_stops),
+    "store": flag,
+    "stream": flag,
+    "stream_options": members({"include_usage": flag, "include_obfuscation": flag}),
     "temperature": between(0, 2),
     "tool_choice": _tool_choice,
     "tools": _tools,
     "top_logprobs": count(0, 20),
     "top_p": between(0, 1),
-    "user": string,
-    "verbosity": words("low", "medium", "high"),
+    "user": text,
+    "verbosity": one_of("low", "medium", "high"),
     "web_search_options": members(
         {
-            "search_context_size": words("low", "medium", "high"),
-            "user_location": members({"type": words("approximate"), "approximate": members(_PLACE)}, "type"),
+            "search_context_size": one_of("low", "medium", "high"),
+            "user_location": members({"type": one_of("approximate"), "approximate": members(_PLACE)}, "type"),
         }
     ),
 }
+_REQUEST = members(_FIELDS, "model", "messages")
 
 
 def check_request(wire: Wire) -> None:
     """See `ServerSide.check_request`."""
     body = client_object(wire)
     try:
-        for key in ("model", "messages"):
-            if body.get(key) is None:
-                raise missing(key)
-        for key, value in body.items():
-            if key not in _FIELDS:
-                raise unknown(key)
-            if value is not None:
-                _FIELDS[key](value, key)
+        _REQUEST(body, "")
+        _combinations({key: value for key, value in body.items() if value is not None})
     except RecursionError:
         raise InputError("the request is nested too deeply", code="invalid_json") from None
-    _combinations({key: value for key, value in body.items() if value is not None})
+    except UnfitError as error:
+        error.code = error.fault
+        raise
 
 
 # ---- what may stand beside what ---------------------------------------------------------------
@@ -271,4 +242,4 @@ _BESIDE: tuple[tuple[str, Callable[[dict[str, Any]], bool], str], ...] = (
 def _combinations(body: dict[str, Any]) -> None:
     for key, fits, must in _BESIDE:
         if key in body and not fits(body):
-            raise wrong(key, must, "invalid_value")
+            raise wrong(key, must)

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from polyvox.dialects.openai_chat.checks import Check, filled, members, name, string, words
-from polyvox.dialects.openai_chat.shapes import mapping, missing, one_of, text, wrong
+from polyvox.dialects.checks import Check, filled, members, name
+from polyvox.dialects.shapes import mapping, missing, needed, one_of, text, wrong, wrong_type
 from polyvox.types import ROLES
 
 # ---- parts ------------------------------------------------------------------------------------
@@ -14,30 +14,30 @@ from polyvox.types import ROLES
 
 def _address(value: Any, where: str) -> None:
     if not text(value, where).lower().startswith(("http://", "https://", "data:")):
-        raise wrong(where, "must be an http(s) address or a data URL", "invalid_value")
+        raise wrong(where, "must be an http(s) address or a data URL")
 
 
 def _file(value: Any, where: str) -> None:
-    members({"file_data": string, "file_id": string, "filename": string})(value, where)
+    members({"file_data": text, "file_id": text, "filename": text})(value, where)
     if value.get("file_id") is None and value.get("file_data") is None:
         raise missing(f"{where}.file_id")
 
 
-_BREAKPOINT = members({"mode": words("explicit"), "ttl": words("30m", "12h")}, "mode")
-_IMAGE = members({"url": _address, "detail": words("auto", "low", "high", "original")}, "url")
-_SOUND = members({"data": string, "format": words("wav", "mp3")}, "data", "format")
+_BREAKPOINT = members({"mode": one_of("explicit"), "ttl": one_of("30m", "12h")}, "mode")
+_IMAGE = members({"url": _address, "detail": one_of("auto", "low", "high", "original")}, "url")
+_SOUND = members({"data": text, "format": one_of("wav", "mp3")}, "data", "format")
 
 
 def _part(kind: str, check: Check) -> Check:
-    return members({"type": string, kind: check, "prompt_cache_breakpoint": _BREAKPOINT}, kind)
+    return members({"type": text, kind: check, "prompt_cache_breakpoint": _BREAKPOINT}, kind)
 
 
 _PARTS: dict[str, Check] = {
-    "text": _part("text", string),
+    "text": _part("text", text),
     "image_url": _part("image_url", _IMAGE),
     "input_audio": _part("input_audio", _SOUND),
     "file": _part("file", _file),
-    "refusal": members({"type": string, "refusal": string}, "refusal"),
+    "refusal": members({"type": text, "refusal": text}, "refusal"),
 }
 _PARTS_OF = {
     "user": ("text", "image_url", "input_audio", "file"),
@@ -47,9 +47,10 @@ _PARTS_OF = {
 
 def text_parts(value: Any, where: str, kinds: tuple[str, ...] = ("text",)) -> None:
     """A list of parts, all of the kinds that may stand there."""
+    fitting = one_of(*kinds)
     for j, part in enumerate(filled(value, where)):
         spot = f"{where}[{j}]"
-        kind = one_of(mapping(part, spot).get("type"), f"{spot}.type", kinds)
+        kind = needed(mapping(part, spot), "type", fitting, spot)
         _PARTS[kind](part, spot)
 
 
@@ -62,7 +63,7 @@ def _content(message: dict[str, Any], role: str, where: str) -> None:
         raise missing(f"{where}.content")
     if not isinstance(content, str):
         if not isinstance(content, list) or role == "function":
-            raise wrong(f"{where}.content", "must be a string or a list of parts")
+            raise wrong_type(content, f"{where}.content", "a string or a list of parts")
         text_parts(content, f"{where}.content", _PARTS_OF.get(role, ("text",)))
 
 
@@ -74,23 +75,24 @@ def _anything(value: Any, where: str) -> None:
 
 
 def _sound(value: Any, where: str) -> None:
-    text(mapping(value, where).get("id"), f"{where}.id")
+    needed(mapping(value, where), "id", text, where)
 
 
-_FUNCTION = members({"name": string, "arguments": string}, "name", "arguments")
-_CUSTOM = members({"name": string, "input": string}, "name", "input")
+_FUNCTION = members({"name": text, "arguments": text}, "name", "arguments")
+_CUSTOM = members({"name": text, "input": text}, "name", "input")
 _CALLS: dict[str, Check] = {"function": _FUNCTION, "custom": _CUSTOM}
+_CALL = one_of(*_CALLS)
 
 
 def _calls(value: Any, where: str) -> None:
     for j, call in enumerate(filled(value, where)):
         spot = f"{where}[{j}]"
-        kind = one_of(mapping(call, spot).get("type"), f"{spot}.type", tuple(_CALLS))
+        kind = needed(mapping(call, spot), "type", _CALL, spot)
         # An index is what a client has that put the call together from a stream.
-        members({"id": string, "type": string, "index": _anything, kind: _CALLS[kind]}, "id", kind)(call, spot)
+        members({"id": text, "type": text, "index": _anything, kind: _CALLS[kind]}, "id", kind)(call, spot)
 
 
-_SPEAKER: dict[str, Check] = {"role": string, "content": _anything, "name": name}
+_SPEAKER: dict[str, Check] = {"role": text, "content": _anything, "name": name(64)}
 _MESSAGES: dict[str, Check] = {
     "system": members(_SPEAKER),
     "developer": members(_SPEAKER),
@@ -98,24 +100,26 @@ _MESSAGES: dict[str, Check] = {
     "assistant": members(
         {
             **_SPEAKER,
-            "refusal": string,
+            "refusal": text,
             "audio": _sound,
             "tool_calls": _calls,
             "function_call": _FUNCTION,
             "annotations": _anything,
         }
     ),
-    "tool": members({**_SPEAKER, "tool_call_id": string}, "tool_call_id"),
+    "tool": members({**_SPEAKER, "tool_call_id": text}, "tool_call_id"),
     "function": members(_SPEAKER, "name"),
 }
+_ROLE = one_of(*ROLES)
 
 
 def check_messages(value: Any, where: str) -> None:
     """The messages one by one, then their order."""
     for i, message in enumerate(filled(value, where)):
         spot = f"{where}[{i}]"
-        told = mapping(message, spot).get("role")
-        role = "function" if told == "function" else one_of(told, f"{spot}.role", ROLES)
+        role = mapping(message, spot).get("role")
+        if role != "function":  # the one that is older than results of tools
+            role = _ROLE(role, f"{spot}.role")
         _MESSAGES[role](message, spot)
         _content(message, role, spot)
     _answers(value, where)
@@ -129,9 +133,9 @@ def _answers(messages: list[dict[str, Any]], where: str) -> None:
         spot = f"{where}[{i}]"
         if message["role"] == "tool":
             if not calls:
-                raise wrong(f"{spot}.role", "is tool, but no turn with tool_calls stands before it", "invalid_value")
+                raise wrong(f"{spot}.role", "is tool, but no turn with tool_calls stands before it")
             if message["tool_call_id"] not in calls:
-                raise wrong(f"{spot}.tool_call_id", "answers no call of the turn before it", "invalid_value")
+                raise wrong(f"{spot}.tool_call_id", "answers no call of the turn before it")
             open_calls.pop(message["tool_call_id"], None)
             continue
         _all_answered(open_calls, where)
@@ -142,9 +146,7 @@ def _answers(messages: list[dict[str, Any]], where: str) -> None:
 
 def _all_answered(open_calls: dict[str, int], where: str) -> None:
     for call_id, i in open_calls.items():
-        raise wrong(
-            f"{where}[{i}].tool_calls", f"has a call {call_id[:64]} that no tool message answers", "invalid_value"
-        )
+        raise wrong(f"{where}[{i}].tool_calls", f"has a call {call_id[:64]} that no tool message answers")
 
 
 def says(messages: list[dict[str, Any]], word: str) -> bool:

@@ -21,7 +21,7 @@ from polyvox.dialects.openai_chat.answer import (
     reasoning_text,
 )
 from polyvox.dialects.openai_chat.request import AUDIO_FORMATS
-from polyvox.dialects.openai_chat.shapes import mapping, missing, one_of, sequence, text, wrong
+from polyvox.dialects.shapes import mapping, missing, needed, one_of, sequence, take, text, wrong, wrong_type
 from polyvox.types import (
     ROLES,
     Audio,
@@ -40,6 +40,7 @@ from polyvox.types import (
     Video,
 )
 
+_ROLE = one_of(*ROLES)
 _MEDIA_TYPES = {form: kind for kind, form in reversed(AUDIO_FORMATS.items())}
 _DATA_URL = re.compile(r"data:([^,]+);base64,(.+)", re.DOTALL)
 # Both spellings of a cache breakpoint: the key, and the word in it that says nothing more.
@@ -66,21 +67,15 @@ def _message(raw: Any, i: int, legacy: dict[str, str], at: Endpoint) -> Message:
     role = rest.pop("role", None)
     if role == "function":
         return _function_result(rest, i, legacy, at)
-    one_of(role, f"{where}.role", ROLES)
+    _ROLE(role, f"{where}.role")
     if role == "tool":
         return _tool_result(rest, where, at)
     if role == "assistant":
         parts = _assistant(rest, i, legacy, at)
     else:
         parts = _content(rest, where, at)
-    name = _optional(rest, "name", where)
+    name = take(rest, "name", text, where)
     return Message(role, tuple(parts), name, _extra(rest))
-
-
-def _optional(rest: dict[str, Any], key: str, where: str) -> str | None:
-    """Take a string from what is left of an object; null is as good as nothing."""
-    value = rest.pop(key, None)
-    return None if value is None else text(value, f"{where}.{key}")
 
 
 def _extra(rest: dict[str, Any]) -> Extra:
@@ -112,14 +107,14 @@ def _content(rest: dict[str, Any], where: str, at: Endpoint) -> list[Part]:
         # Some clients put the breakpoint beside plain words.
         return [Text(content, cache=take_cache(rest, where))]
     if not isinstance(content, list):
-        raise wrong(f"{where}.content", "must be a string or a list of parts")
+        raise wrong_type(content, f"{where}.content", "a string or a list of parts")
     return [_chunk(item, f"{where}.content[{j}]", at) for j, item in enumerate(content)]
 
 
 def _chunk(raw: Any, where: str, at: Endpoint) -> Part:
     if isinstance(raw, str):
         return Text(raw)
-    kind = text(mapping(raw, where).get("type"), f"{where}.type")
+    kind = needed(mapping(raw, where), "type", text, where)
     if kind == "thinking":
         return chunk_part(raw, at)
     read = _CHUNKS.get(kind)
@@ -162,7 +157,7 @@ def _image(rest: dict[str, Any], where: str) -> Part:
         return Image(**_located(rest.pop("image_url")))
     inner = _inner(rest, "image_url", where)
     url = text(inner.pop("url", None), f"{where}.image_url.url")
-    detail = _optional(inner, "detail", f"{where}.image_url")
+    detail = take(inner, "detail", text, f"{where}.image_url")
     _leave(rest, "image_url", inner)
     return Image(**_located(url), detail=detail)
 
@@ -194,7 +189,7 @@ def _audio(rest: dict[str, Any], where: str) -> Part | None:
     inner = _inner(rest, "input_audio", where)
     data = _bytes_of(text(inner.pop("data", None), f"{where}.input_audio.data"))
     if data is None:
-        raise wrong(f"{where}.input_audio.data", "must be base64", "invalid_value")
+        raise wrong(f"{where}.input_audio.data", "must be base64")
     form = text(inner.pop("format", None), f"{where}.input_audio.format")
     _leave(rest, "input_audio", inner)
     return Audio(data, media_type=_MEDIA_TYPES.get(form) or f"audio/{form}")
@@ -203,16 +198,16 @@ def _audio(rest: dict[str, Any], where: str) -> Part | None:
 def _file(rest: dict[str, Any], where: str) -> Part:
     inner = _inner(rest, "file", where)
     where = f"{where}.file"
-    file_id, name = _optional(inner, "file_id", where), _optional(inner, "filename", where)
+    file_id, name = take(inner, "file_id", text, where), take(inner, "filename", text, where)
     facts: dict[str, Any] = {}
-    if (content := _optional(inner, "file_data", where)) is not None:
+    if (content := take(inner, "file_data", text, where)) is not None:
         facts = _located(content)
         if "url" in facts and content.startswith(("data:", "http:", "https:")):
             inner["file_data"] = content  # the encoder says addresses of files to those alone who gave them
         elif "url" in facts:
             facts = {"data": _bytes_of(content)}
             if facts["data"] is None:
-                raise wrong(f"{where}.file_data", "must be base64 or a data URL", "invalid_value")
+                raise wrong(f"{where}.file_data", "must be base64 or a data URL")
     elif file_id is None:
         raise missing(f"{where}.file_data")
     _leave(rest, "file", inner)
@@ -232,7 +227,7 @@ def _assistant(rest: dict[str, Any], i: int, legacy: dict[str, str], at: Endpoin
     """Take the parts of a turn of the assistant: reasoning, content, refusal, sound, calls."""
     where = f"messages[{i}]"
     parts = [*_reasoning(rest, where, at), *_content(rest, where, at)]
-    if refusal := _optional(rest, "refusal", where):
+    if refusal := take(rest, "refusal", text, where):
         parts.append(Refusal(refusal))
     sound = rest.pop("audio", None)
     if sound is not None and (spoken := audio_part(mapping(sound, f"{where}.audio"), at)) is not None:
@@ -243,7 +238,7 @@ def _assistant(rest: dict[str, Any], i: int, legacy: dict[str, str], at: Endpoin
     if not calls and (call := rest.pop("function_call", None)) is not None:
         spot = f"{where}.function_call"
         inner = mapping(call, spot)
-        name = text(inner.get("name"), f"{spot}.name")
+        name = needed(inner, "name", text, spot)
         legacy[name] = f"call_{i}"
         parts.append(_call({"id": legacy[name], "function": inner}, where, spot))
     return parts
@@ -255,9 +250,9 @@ def _reasoning(rest: dict[str, Any], where: str, at: Endpoint) -> Sequence[Part]
     if details is not None:
         spot = f"{where}.reasoning_details"
         details = [mapping(item, f"{spot}[{j}]") for j, item in enumerate(sequence(details, spot))]
-    words = _optional(rest, "reasoning_content", where) or ""
+    words = take(rest, "reasoning_content", text, where) or ""
     if not words or rest.get("reasoning") in (None, "", words):
-        words = _optional(rest, "reasoning", where) or words
+        words = take(rest, "reasoning", text, where) or words
     if details:
         if all(detail.get("format") == OWN_DETAILS for detail in details):
             thoughts = [_own_detail(detail, at) for detail in details]
@@ -281,13 +276,13 @@ def _call(raw: Any, where: str, spot: str | None = None) -> ToolCall:
     raw = mapping(raw, where)
     kind: Literal["function", "custom"] = "custom" if "custom" in raw and "function" not in raw else "function"
     spot = spot or f"{where}.{kind}"
-    call_id = text(raw.get("id"), f"{where}.id")
+    call_id = needed(raw, "id", text, where)
     inner = mapping(raw.get(kind), spot)
     key = "input" if kind == "custom" else "arguments"
     arguments = inner.get(key)
     if arguments is not None and not isinstance(arguments, str | dict):
-        raise wrong(f"{spot}.{key}", "must be a string")
-    name = text(inner.get("name"), f"{spot}.name")
+        raise wrong_type(arguments, f"{spot}.{key}", "a string")
+    name = needed(inner, "name", text, spot)
     return ToolCall(call_id, name, arguments_text(arguments), kind, extra=_extra(call_extra(raw, kind)))
 
 
