@@ -15,7 +15,7 @@ from msgspec.structs import force_setattr as fill
 from msgspec.structs import replace
 
 from polyvox.deadlines import Deadlines
-from polyvox.dialects import ClientSide, Endpoint, Reader, Reply, encode_json
+from polyvox.dialects import ClientSide, Endpoint, Reader, Reply
 from polyvox.dialects.collect import Collector
 from polyvox.dialects.errors_on_wire import request_id
 from polyvox.errors import BadResponseError, CallTimeoutError, LossError, PolyvoxError, StreamInterruptedError
@@ -164,11 +164,11 @@ class Deployment:
 
     async def _refused(self, exchange: Exchange) -> PolyvoxError:
         """What a head without an answer means."""
+        body, unread = b"", None
         try:
             body = await exchange.read(MAX_ERROR_BODY)
         except BadResponseError as error:
-            # The status says what kind it is; its words cannot be had.
-            body = encode_json({"error": {"message": f"the provider's words cannot be read: {error.message}"}})
+            unread = error.message  # the status still says what kind it is
         finally:
             await exchange.close()
         if exchange.status < 400:
@@ -178,7 +178,10 @@ class Deployment:
                 hint="check base_url: its scheme, host and path",
                 sent="yes",
             )
-        return self.dialect.decode_error(Reply(exchange.status, exchange.headers, body), self.endpoint)
+        refusal = self.dialect.decode_error(Reply(exchange.status, exchange.headers, body), self.endpoint)
+        if unread is not None:
+            refusal.message = f"the provider refused, and its words cannot be read: {unread}"
+        return refusal
 
 
 class CallInfo(Struct, frozen=True):

@@ -299,7 +299,7 @@ def status_of(error: PolyvoxError) -> int:
 
 
 def headers_of(error: PolyvoxError) -> dict[str, str]:
-    """The headers that go with an error: whether and when to ask again, and the id of the request."""
+    """The headers that go with an error: whether and when to ask again."""
     headers: dict[str, str] = {}
     if error.retry_after is not None and math.isfinite(error.retry_after):
         headers["retry-after"] = str(math.ceil(error.retry_after))

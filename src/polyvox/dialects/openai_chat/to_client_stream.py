@@ -395,8 +395,9 @@ class ChatWriter:
         if event.stop_sequence is not None:
             self._out.lose("stop_sequence", "this dialect does not tell which sequence stopped it", "note")
         said = b"".join([self._finish(index, ending) for index, ending in sorted(self._endings.items())])
-        said += self._finish(0, event) + self._usage_chunk() + _DONE
-        if self._asked.usage and usage_said(self._usage, self._out) is None:
+        usage = self._usage_chunk()
+        said += self._finish(0, event) + usage + _DONE
+        if self._asked.usage and not usage:
             self._out.lose("usage", "nobody told it, so the promised chunk is not there", "note")
         self._stop()
         return said
