@@ -408,6 +408,54 @@ class Response(Value, frozen=True):
         return tuple([part for part in self.message.parts if type(part) is ToolCall])
 
 
+# ---- beside chats -----------------------------------------------------------------------------
+
+
+class Asked(Value, frozen=True, kw_only=True):
+    """Base of what is asked of a model beside chats, in one call. A field left UNSET never reaches the wire."""
+
+    model: str
+    extra: Extra = {}
+
+
+class Answered(Value, frozen=True, kw_only=True):
+    """Base of a whole answer to what is no chat. model is the one that served; raw is the body as received."""
+
+    model: str | None = None
+    usage: Usage = Usage()
+    cost: Cost = Cost()
+    id: str | None = None
+    provider: str | None = None
+    deployment: str | None = None
+    request_id: str | None = None
+    attempts: tuple[Attempt, ...] = ()
+    losses: tuple[Loss, ...] = ()
+    raw: bytes = b""
+    extra: Extra = {}
+
+
+class EmbedRequest(Asked, frozen=True):
+    """Texts to turn into vectors, in one call to one model.
+
+    dimensions is the length each vector is to have. purpose is "query", "document", "classification",
+    "clustering" or the provider's own word. truncate says whether a text that is too long is cut rather
+    than refused. encoding is how the numbers travel; a vector is floats all the same.
+    """
+
+    inputs: tuple[str, ...] = ()
+    dimensions: int | UnsetType = UNSET
+    purpose: str | UnsetType = UNSET
+    truncate: bool | UnsetType = UNSET
+    encoding: Literal["float", "base64"] | UnsetType = UNSET
+    user: str | UnsetType = UNSET
+
+
+class Embeddings(Answered, frozen=True):
+    """The vectors, one for each input and in the same order."""
+
+    vectors: tuple[tuple[float, ...], ...] = ()
+
+
 # ---- the stream -------------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ from polyvox.types import (
     File,
     Image,
     Message,
+    Opaque,
     Reasoning,
     Refusal,
     Request,
@@ -24,6 +25,7 @@ from polyvox.types import (
     ToolChoice,
     ToolResult,
     Usage,
+    Video,
 )
 
 PNG = base64.b64decode(
@@ -45,6 +47,25 @@ SEARCHED = Citation(
         "encrypted_index": "aW5kZXg=",
     }},
 )  # fmt: skip
+# A part that only one dialect knows, and a tool that only its provider runs.
+OWN_PART = {
+    "openai.chat": ("novel", {"type": "novel"}),
+    "anthropic.messages": ("novel", {"type": "novel"}),
+    "gemini.generate": ("executableCode", {"executableCode": {"language": "PYTHON", "code": "1"}}),
+    "openai.responses": ("novel", {"type": "novel"}),
+    "bedrock.converse": ("novel", {"novel": {}}),
+    "cohere.chat": ("novel", {"type": "novel"}),
+    "ollama.chat": ("tool_call", {"tool_calls": [{"novel": 1}]}),
+}
+OWN_TOOL = {
+    "openai.chat": ("novel", {"type": "novel"}),
+    "anthropic.messages": ("web_search_20250305", {"type": "web_search_20250305", "name": "web_search"}),
+    "gemini.generate": ("googleSearch", {"googleSearch": {}}),
+    "openai.responses": ("web_search", {"type": "web_search"}),
+    "bedrock.converse": ("systemTool", {"systemTool": {"name": "nova_grounding"}}),
+    "cohere.chat": ("novel", {"type": "novel"}),
+    "ollama.chat": ("novel", {"type": "novel"}),
+}
 LOOK = Tool("look_up", "Looks a city up.", SCHEMA)
 WAVE = Tool("wave", "Waves.", {"type": "object", "properties": {}})
 
@@ -77,6 +98,11 @@ def called(*results, call=None):
     return asked(user("Where?"), assistant(call), *results, user("And?"), tools=(LOOK,))
 
 
+def own(kinds, origin):
+    """What only the dialect of this origin knows."""
+    return Opaque(origin, *kinds.get(origin, ("novel", {"type": "novel"})), origin)
+
+
 def requests(origin):
     """Every feature of a request by group and name; what is bound to a deployment is bound to origin."""
     signed = Reasoning("Hm.", signature="c2lnbmVk", origin=origin)
@@ -93,6 +119,13 @@ def requests(origin):
             "an answer begun for the model": asked(user("Hello."), assistant("The answer is")),
             "name of the speaker": asked(user("Hello.", name="ada")),
             "a refusal in the history": asked(user("Do it."), assistant(Refusal("No.")), user("Why?")),
+            "words signed by the model": asked(
+                user("Hello."), assistant(Text("Hi.", signature="c2ln", origin=origin)), user("So?")
+            ),
+            "a part of the protocol's own": asked(user("Hello.", own(OWN_PART, origin))),
+            "a part of the protocol's own in an answer": asked(
+                user("Hello."), assistant("Hi.", own(OWN_PART, origin)), user("So?")
+            ),
             "sources in the history": asked(
                 user("Hello."),
                 assistant(Text("Hi.", citations=(SEARCHED,))),
@@ -100,6 +133,8 @@ def requests(origin):
             ),
         },
         "media": {
+            "video as data": asked(user("Look.", Video(b"\0\0\0\x18ftypmp42", media_type="video/mp4"))),
+            "video by URL": asked(user("Look.", Video(url="https://example.com/a.mp4", media_type="video/mp4"))),
             "image as data": asked(user("Look.", Image(PNG, media_type="image/png"))),
             "image by URL": asked(user("Look.", Image(url="https://example.com/a.png"))),
             "image by file id": asked(user("Look.", Image(file_id="file-1", origin=origin))),
@@ -118,6 +153,7 @@ def requests(origin):
             "function": asked(tools=(LOOK,)),
             "function without parameters": asked(tools=(WAVE,)),
             "strict function": asked(tools=(Tool("look_up", "Looks.", SCHEMA, strict=True),)),
+            "tool that the provider runs": asked(tools=(own(OWN_TOOL, origin),)),
             "free-text tool": asked(tools=(Tool("sql", "Runs SQL.", kind="custom"),)),
             "free-text tool with a grammar": asked(
                 tools=(
@@ -159,8 +195,12 @@ def requests(origin):
                 user("And?"),
                 tools=(Tool("sql", kind="custom"),),
             ),
+            "signed call": called(
+                ok, call=ToolCall("call_1", "look_up", '{"city":"Rome"}', signature="c2ln", origin=origin)
+            ),
             "failed result": called(tool("call_1", "No such city.", is_error=True)),
             "image in a result": called(tool("call_1", "A map:", Image(PNG, media_type="image/png"))),
+            "PDF in a result": called(tool("call_1", "See:", File(PDF, media_type="application/pdf", name="a"))),
             "several texts in a result": called(tool("call_1", "One.", "Two.")),
         },
         "form of the answer": {
@@ -211,6 +251,10 @@ def requests(origin):
             "cache breakpoint": asked(system(Text("Long.", cache=CacheHint())), user("Hello.")),
             "lifetime of a breakpoint": asked(system(Text("Long.", cache=CacheHint("1h"))), user("Hello.")),
             "cache breakpoint on a tool": asked(tools=(Tool("wave", "Waves.", cache=CacheHint()),)),
+            "cache breakpoint on an image": asked(
+                user("Look.", Image(PNG, media_type="image/png", cache=CacheHint())), assistant("Hi."), user("So?")
+            ),
+            "cache breakpoint on a result": called(tool("call_1", "Italy", cache=CacheHint())),
             "cache of the whole prompt": asked(cache=CacheHint()),
         },
     }
@@ -232,6 +276,11 @@ def responses(origin):
             "no words": answered(),
             "reasoning, plain": answered(Reasoning("Hm.", origin=origin), "Hi."),
             "reasoning, signed": answered(Reasoning("Hm.", signature="c2ln", origin=origin), "Hi."),
+            "a part of the protocol's own": answered("Hi.", own(OWN_PART, origin)),
+            "words signed by the model": answered(Text("Hi.", signature="c2ln", origin=origin)),
+            "signed call": answered(
+                ToolCall("call_1", "look_up", "{}", signature="c2ln", origin=origin), finish="tool_calls"
+            ),
             "reasoning, encrypted": answered(Reasoning(encrypted="b3Bh", origin=origin), "Hi."),
             "tool call": answered(call, finish="tool_calls"),
             "two tool calls": answered(call, ToolCall("call_2", "wave", "{}"), finish="tool_calls"),
@@ -266,6 +315,7 @@ def responses(origin):
                 "Hi.", usage=Usage(10, 5, cache_write=4, cache_write_by_ttl={"5m": 1, "1h": 3}, source="provider")
             ),
             "reasoning": answered("Hi.", usage=Usage(10, 5, reasoning=3, source="provider")),
+            "images": answered("Hi.", usage=Usage(10, 5, image_input=3, source="provider")),
             "audio": answered("Hi.", usage=Usage(10, 5, audio_input=3, audio_output=1, source="provider")),
             "missing": answered("Hi.", usage=Usage()),
         },

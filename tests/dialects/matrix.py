@@ -81,7 +81,7 @@ def meaning(request):
                 messages.append((role, parts, message.name))
     said = plain(request)
     said["messages"] = [(role, name, plain(joined(parts))) for role, parts, name in messages]
-    for tool in said["tools"]:
+    for tool in (tool for tool in said["tools"] if tool["is"] == "Tool"):
         tool["parameters"] = {"type": "object", "properties": {}, **tool["parameters"]}
     if request.tool_choice == ToolChoice():
         said["tool_choice"] = UNSET
@@ -110,9 +110,11 @@ def joined(parts):
 
 def content(response):
     """What an answer says to whoever asked."""
-    fields = ("message", "finish_reason", "stop_sequence", "choices", "logprobs", "model")
+    # Some protocols do not name the model that answered: whoever asked knows it.
+    fields = ("message", "finish_reason", "stop_sequence", "logprobs")
     counts = ("input", "output", "cache_read", "cache_write", "reasoning", "source")
     said = {field: plain(getattr(response, field)) for field in fields}
+    said["choices"] = [(plain(choice.message), choice.finish_reason) for choice in response.choices]
     return {**said, **{count: getattr(response.usage, count) for count in counts}}
 
 

@@ -281,7 +281,7 @@ def requests(draw, strict):
         "extra": TOP_EXTRA.filter(bool).map(lambda extra: {NAME: extra}),
     }
     return Request(
-        draw(ANY_TEXT),
+        draw(WORDS),
         draw(conversations(strict)),
         tools=tools,
         max_tokens=draw(st.integers(0, 10**6)),

@@ -146,6 +146,13 @@ def test_sources_of_one_text_are_kept_in_order_also_before_its_words():
     assert parts(CitationAdded(0, one), TextDelta("x", 0), CitationAdded(0, two)) == (Text("x", (one, two)),)
 
 
+def test_a_source_joins_a_text_that_came_whole():
+    first, second = Citation(url="https://a.example"), Citation(url="https://b.example")
+    whole = PartAdded(0, Text("ab", (first,), signature="s", origin="o"))
+    found = parts(whole, PartAdded(1, Image(url="https://p.example")), CitationAdded(0, second))
+    assert found[0] == Text("ab", (first, second), signature="s", origin="o") and len(found) == 2
+
+
 def test_a_call_keeps_its_kind_and_its_keys():
     told = parts(ToolCallStarted(0, "c", "sql", "custom", {"d": {"k": 1}}), ToolCallDelta(0, "select 1;"))
     assert told == (ToolCall("c", "sql", "select 1;", "custom", extra={"d": {"k": 1}}),)

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
-from polyvox.dialects import Peek, dialect
+from polyvox.dialects import NAMES, Peek, dialect
 from polyvox.dialects.collect import as_events
+from polyvox.types import PART_TYPES, CacheHint, Request, ResponseFormat, Thinking, Tool, ToolChoice
 from tests.dialects import matrix
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "losses.md"
@@ -72,3 +74,35 @@ def test_every_feature_can_be_said_somewhere(asked, answered):
         for group, members in features("x").items():
             for name in members:
                 assert any(key[2:] == (group, name) for key in found), (group, name)
+
+
+def values_in(value):
+    """A value and all that it holds."""
+    if isinstance(value, msgspec.Struct):
+        yield value
+        for name in value.__struct_fields__:
+            yield from values_in(getattr(value, name))
+    elif isinstance(value, tuple):
+        for each in value:
+            yield from values_in(each)
+
+
+def test_every_field_of_a_request_and_every_kind_of_part_is_a_feature():
+    said = [value for group in matrix.requests("x").values() for asked in group.values() for value in values_in(asked)]
+    assert set(PART_TYPES) <= {type(value) for value in said}
+    for kind in (Request, Tool, ToolChoice, ResponseFormat, Thinking, CacheHint):
+        plain = kind(*("x" for name in ("model", "name") if name == kind.__struct_fields__[0]))
+        changed = {
+            name
+            for value in said
+            if type(value) is kind
+            for name in kind.__struct_fields__
+            if getattr(value, name) != getattr(plain, name)
+        }
+        # Keys of one dialect are told with every crossing; the name of a tool and of a model is no choice.
+        assert changed >= set(kind.__struct_fields__) - {"extra"}, kind
+
+
+def test_every_dialect_asks_and_answers(asked, answered):
+    for found in (asked, answered):
+        assert {(source, target) for source, target, *_ in found} == {(a, b) for a in NAMES for b in NAMES}

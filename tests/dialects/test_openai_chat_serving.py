@@ -35,6 +35,7 @@ from polyvox.types import (
     ReasoningDelta,
     ReasoningProof,
     Refusal,
+    RefusalDelta,
     Request,
     Response,
     ResponseFormat,
@@ -810,6 +811,15 @@ def test_given_a_written_stream_cut_before_its_reason_then_it_is_never_an_answer
     whole = data.index(b"\n\n", data.rindex(b'"finish_reason":"')) if b'"finish_reason":"' in data else len(data)
     for cut in range(whole - 1):
         assert isinstance(events_in(CHAT, data[:cut])[-1], Failed), cut
+
+
+def test_words_behind_a_refusal_are_told_to_stand_before_it():
+    said = [Started("a", "m"), TextDelta("No", 0), RefusalDelta("I will not.", 1), TextDelta(" way", 0)]
+    for more, lost in (([], set()), ([TextDelta("But.", 2)], {"message.parts[2].text"})):
+        writer = dialect("openai.chat").writer(Peek("m", stream=True, usage=False))
+        for event in [*said, *more, Ended("refusal")]:
+            writer.send(event)
+        assert {loss.field for loss in writer.losses} == lost
 
 
 def test_given_events_then_the_chunks_come_in_the_protocols_order():

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from polyvox.dialects import Endpoint, Peek, Wire, dialect
+from polyvox.dialects.framing import AwsEventStream
 from polyvox.errors import InputError, of_kind
 from polyvox.types import (
     ChoiceEnded,
@@ -74,7 +75,8 @@ def refused(vector, act):
 
 
 def frames(data, kind):
-    """What was written, event by event: SSE as [name, data], lines as data; data as JSON where it is."""
+    """What was written, event by event: SSE and AWS messages as [name, data], lines as data; JSON where it is. A list
+    of JSON as its pieces, and "open" behind those of one that was not closed."""
 
     def value(text):
         try:
@@ -82,7 +84,15 @@ def frames(data, kind):
         except ValueError:
             return text
 
+    if kind == "application/vnd.amazon.eventstream":
+        found = [(message.headers, value(message.payload)) for message in AwsEventStream().feed(data)]
+        return [[headers.get(":event-type") or headers[":exception-type"], facts] for headers, facts in found]
     text = data.decode()
+    if kind == "application/json":
+        try:
+            return json.loads(text)
+        except ValueError:
+            return [*json.loads(text + "]"), "open"]
     if kind != "text/event-stream":
         assert text.endswith("\n") or not text
         return [value(line) for line in text.splitlines()]

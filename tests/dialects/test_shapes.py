@@ -138,11 +138,11 @@ def test_given_a_refusal_then_it_crosses_process_borders_whole():
 @pytest.mark.parametrize("act", ["decode_request", "check_request"])
 def test_given_a_refused_request_then_only_the_protocol_that_has_codes_tells_one(protocol, act):
     room = dialect(protocol)
-    wire = Wire("/", b'{"model": 1, "messages": []}', {"anthropic-version": "2023-06-01"})
+    wire = Wire("/", b'{"model": 1, "messages": 1, "contents": 1}', {"anthropic-version": "2023-06-01"})
     arguments = (wire, Endpoint()) if act == "decode_request" else (wire,)
     with pytest.raises(InputError) as caught:
         getattr(room, act)(*arguments)
-    code = "invalid_type" if protocol == "openai.chat" else None
-    assert (caught.value.param, caught.value.code) == ("model", code)
+    code = "invalid_type" if protocol.startswith("openai.") else None
+    assert caught.value.param in ("model", "messages", "contents") and caught.value.code == code
     told_to_client = json.dumps(json.loads(room.encode_error(caught.value).body))
     assert ("invalid_type" in told_to_client) == (code is not None)

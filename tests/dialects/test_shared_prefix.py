@@ -36,9 +36,9 @@ SYSTEM = Message("system", (Text("Be brief."),))
 
 def encoded(name, messages):
     body = json.loads(dialect(name).encode_request(Request("m", messages, TOOLS), Endpoint()).wire.body)
-    return {key: msgspec.json.encode(body.get(key)) for key in ("system", "tools")}, [
-        msgspec.json.encode(message) for message in body["messages"]
-    ]
+    turns = next(key for key in ("messages", "contents", "input") if key in body)
+    before = {key: msgspec.json.encode(value) for key, value in body.items() if key != turns}
+    return before, [msgspec.json.encode(message) for message in body[turns]]
 
 
 @pytest.mark.parametrize("name", NAMES)

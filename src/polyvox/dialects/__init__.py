@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from polyvox.errors import BadResponseError, InputError, PolyvoxError
-from polyvox.types import Event, Loss, Request, Response
+from polyvox.types import Answered, Asked, Embeddings, EmbedRequest, Event, Loss, Request, Response
 
 
 class Endpoint(Struct, frozen=True):
@@ -65,11 +65,13 @@ class Peek(Struct, frozen=True, gc=False):
         model: the model asked for, None where the request names none.
         stream: whether the answer is to be streamed.
         usage: whether a streamed answer tells its usage; a whole one always does.
+        framing: the dialect's own word for how a streamed answer is framed, where a client may choose; "" is as usual.
     """
 
     model: str | None = None
     stream: bool = False
     usage: bool = True
+    framing: str = ""
 
 
 class Reader(Protocol):
@@ -110,9 +112,17 @@ class Writer(Protocol):
 
 
 class ClientSide(Protocol):
-    """What it takes to ask a provider in this dialect."""
+    """What it takes to ask a provider in this dialect.
+
+    Attributes:
+        needs_bytes: the tags of the media (`image`, `audio`, `video`, `file`) that are taken as bytes and never by
+            URL: whoever asks must have fetched them.
+        own_places: how URLs begin that are taken even of those, as the provider itself reads what is there.
+    """
 
     name: str
+    needs_bytes: frozenset[str]
+    own_places: tuple[str, ...]
 
     def encode_request(self, request: Request, at: Endpoint) -> Encoded:
         """The wire request; raises InputError for what can never be sent."""
@@ -165,6 +175,48 @@ class Dialect(ClientSide, ServerSide, Protocol):
     """Both sides of one protocol."""
 
 
+AskedT = TypeVar("AskedT", bound=Asked, contravariant=True)
+AnsweredT = TypeVar("AnsweredT", bound=Answered, covariant=True)
+
+
+class Operation(Protocol[AskedT, AnsweredT]):
+    """What it takes to ask a provider for something that is no chat: one request, one whole answer."""
+
+    name: str
+
+    def encode(self, request: AskedT, at: Endpoint) -> Encoded:
+        """The wire request; raises InputError for what can never be sent."""
+
+    def decode(self, reply: Reply, at: Endpoint) -> AnsweredT:
+        """The answer; raises BadResponseError, or the provider's error where a 200 holds one."""
+
+    def decode_error(self, reply: Reply, at: Endpoint) -> PolyvoxError:
+        """The error in a reply with status >= 400."""
+
+
+class Most(NamedTuple):
+    """How much one call may hold: texts, and bytes of all of them in UTF-8. None is no limit that is known."""
+
+    inputs: int | None = None
+    size: int | None = None
+
+
+class Embeds(Operation[EmbedRequest, Embeddings], Protocol):
+    """Both sides of the embeddings that belong to a dialect: the errors are that dialect's own. Header names are in
+    lower case. The vectors are in the order of the inputs."""
+
+    def most(self, at: Endpoint) -> Most:
+        """What one call may hold: as the endpoint's options `embed_inputs` and `embed_bytes` say, else as the
+        protocol's inventor takes it. ConfigError for options that are no counts."""
+
+    def decode_request(self, wire: Wire, at: Endpoint) -> EmbedRequest:
+        """A client's request. Raises InputError, with `param`, for a value of a shape that has no meaning; keys
+        without a neutral place go to extra, and so do inputs that are no text."""
+
+    def encode_response(self, embeddings: Embeddings, asked: EmbedRequest) -> tuple[Reply, tuple[Loss, ...]]:
+        """The vectors for a client, in the encoding that was asked for."""
+
+
 QUIRKS = {
     "max_tokens": "the limit is called max_tokens, not max_completion_tokens",
     "system_role": "instructions have role system; developer is not known",
@@ -185,6 +237,10 @@ _ROOMS = {
     "openai.chat": "polyvox.dialects.openai_chat",
     "anthropic.messages": "polyvox.dialects.anthropic",
     "ollama.chat": "polyvox.dialects.ollama",
+    "cohere.chat": "polyvox.dialects.cohere",
+    "gemini.generate": "polyvox.dialects.gemini",
+    "openai.responses": "polyvox.dialects.openai_responses",
+    "bedrock.converse": "polyvox.dialects.bedrock",
 }
 NAMES = tuple(_ROOMS)
 
@@ -193,6 +249,21 @@ def dialect(name: str) -> Dialect:
     """The dialect of this name, loaded on first use; KeyError for a name that is not in NAMES."""
     found: Dialect = import_module(_ROOMS[name]).DIALECT
     return found
+
+
+_EMBEDS = {
+    "openai.chat": "polyvox.dialects.openai_more.embeddings",
+    "openai.responses": "polyvox.dialects.openai_more.embeddings",
+    "cohere.chat": "polyvox.dialects.cohere.embed",
+    "ollama.chat": "polyvox.dialects.ollama.embed",
+    "gemini.generate": "polyvox.dialects.gemini.embed",
+}
+
+
+def embeds(name: str) -> Embeds | None:
+    """The embeddings that belong to the dialect of this name, loaded on first use; None where it has none."""
+    room = _EMBEDS.get(name)
+    return None if room is None else import_module(room).EMBEDS
 
 
 # ---- what all dialects share ------------------------------------------------------------------

@@ -6,6 +6,8 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import Any
 
+from msgspec.structs import replace
+
 from polyvox.types import (
     Choice,
     ChoiceEnded,
@@ -74,6 +76,15 @@ class _Answer:
         self.parts[number if part is None else max(self.parts) + 1] = new
         return new
 
+    def cite(self, event: CitationAdded) -> None:
+        """A source joins its text also where that came whole."""
+        whole = self.parts.get(event.part)
+        if isinstance(whole, Text):
+            self.parts[event.part] = replace(whole, citations=(*whole.citations, event.citation))
+            return
+        facts = self.growing(event.part, Text).facts
+        facts["citations"] = (*facts.get("citations", ()), event.citation)
+
     def message(self) -> Message:
         parts = [part for _, part in sorted(self.parts.items(), key=itemgetter(0))]
         return Message("assistant", tuple([part.finish() if isinstance(part, _Growing) else part for part in parts]))
@@ -123,8 +134,7 @@ class Collector:
                 if event.extra:
                     facts["extra"] = merged(facts.get("extra", {}), event.extra)
             case CitationAdded():
-                facts = self._answer(event.choice).growing(event.part, Text).facts
-                facts["citations"] = (*facts.get("citations", ()), event.citation)
+                self._answer(event.choice).cite(event)
             case PartAdded():
                 self._answer(event.choice).parts[event.part] = event.value
             case LogprobsAdded():

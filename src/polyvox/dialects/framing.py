@@ -1,13 +1,18 @@
 """From bytes to frames: SSE, NDJSON, AWS event stream. Bytes in any chunking, complete frames out,
-every buffer bounded. It does not know what a frame means."""
+every buffer bounded. Forms (multipart/form-data) are written and read whole. It does not know what a frame means."""
 
 from __future__ import annotations
 
 import binascii
+import hashlib
+import re
 import struct
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
+from urllib.parse import unquote
 
-from polyvox.errors import BadResponseError
+from polyvox.errors import BadResponseError, InputError
 
 MAX_FRAME = 16 * 1024 * 1024
 MAX_TOTAL = 256 * 1024 * 1024
@@ -247,10 +252,42 @@ def _aws_message(frame: bytes) -> AwsMessage:
         raise BadResponseError("the event stream's message checksum is wrong")
     (headers_length,) = struct.unpack_from(">I", frame, 4)
     end = _PRELUDE + headers_length
-    return AwsMessage(_aws_headers(frame[_PRELUDE:end]), frame[end:-4])
+    return AwsMessage(_same_headers(frame[_PRELUDE:end]), frame[end:-4])
 
 
+def aws_headers(headers: Mapping[str, str]) -> bytes:
+    """The headers of a message as they stand in it, for `aws_message`; raises ValueError for one that is too long."""
+    data = b""
+    for name, value in headers.items():
+        key, text = name.encode(), value.encode("utf-8", "replace")
+        if len(key) > 0xFF or len(text) > _LONGEST_HEADER:
+            raise ValueError(f"the header {name[:40]!r} is too long for an event stream")
+        data += struct.pack(">B", len(key)) + key + struct.pack(">BH", _AWS_STRING, len(text)) + text
+    return data
+
+
+def aws_message(headers: Mapping[str, str] | bytes, payload: bytes) -> bytes:
+    """One message of an AWS event stream. Headers that many messages share may be given as `aws_headers` made them."""
+    known = headers if isinstance(headers, bytes) else aws_headers(headers)
+    prelude = _TWO(_PRELUDE + len(known) + len(payload) + 4, len(known))
+    data = prelude + _ONE(binascii.crc32(prelude)) + known + payload
+    return data + _ONE(binascii.crc32(data))
+
+
+def _same_headers(data: bytes) -> dict[str, str]:
+    """The headers of a message. Nearly all messages of a stream have the same ones, so short ones are remembered."""
+    return _remembered(data) if len(data) <= _SHORT_HEADERS else _aws_headers(data)
+
+
+@lru_cache(maxsize=64)
+def _remembered(data: bytes) -> dict[str, str]:
+    return _aws_headers(data)
+
+
+_SHORT_HEADERS = 256
 _PRELUDE = 12
+_LONGEST_HEADER = 32_767
+_ONE, _TWO = struct.Struct(">I").pack, struct.Struct(">II").pack
 # Sizes of the fixed-length header types: two booleans, byte, short, int, long, then timestamp, uuid.
 _AWS_FIXED = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}
 _AWS_STRING = 7
@@ -281,3 +318,114 @@ def _aws_headers(data: bytes) -> dict[str, str]:
     if at != len(data):
         raise BadResponseError("the event stream's headers are malformed")
     return found
+
+
+# ---- forms ------------------------------------------------------------------------------------
+
+
+class FormPart(NamedTuple):
+    """A part of a form: its name and bytes, and of a file its name and IANA type."""
+
+    name: str
+    data: bytes
+    filename: str | None = None
+    media_type: str | None = None
+
+
+_MAX_PARTS = 1000
+_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(?:; ?[\w-]+=[\w.+-]+)*", re.ASCII)
+# What would end a quoted name, or its line: written as browsers do it (WHATWG HTML, 4.10.21.8).
+_ENDS_A_NAME = re.compile(r'["\x00-\x1f\x7f]')
+_WRITTEN = re.compile(r"%(22|[01][0-9A-F]|7F)")
+_BOUNDARY = re.compile(
+    r'multipart/form-data\s*;(?:[^;]*;)*?\s*boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE
+)
+_NAME_OF = re.compile(r';\s*name="([^"]*)"', re.IGNORECASE)
+_FILENAME_OF = re.compile(r';\s*filename="([^"]*)"', re.IGNORECASE)
+# Not for forms (RFC 7578, 4.2), and all the same what some clients send for a name that is not ASCII.
+_FILENAME_ENCODED = re.compile(r";\s*filename\*=utf-8''([^;\s]*)", re.IGNORECASE)
+
+
+def write_form(parts: Sequence[FormPart]) -> tuple[str, bytes]:
+    r"""A form as multipart/form-data (RFC 7578): the content type, and the body. The boundary follows from the
+    content, so that the same form is always the same bytes, and occurs nowhere in it.
+
+    Raises InputError for a media type that is none.
+
+    >>> write_form([FormPart("model", b"m")])[1].split(b"\r\n")[1:4]
+    [b'Content-Disposition: form-data; name="model"', b'', b'm']
+    """
+    heads = [_form_head(part) for part in parts]
+    boundary = _boundary(heads, parts)
+    line = b"--" + boundary
+    pieces = [
+        piece for head, part in zip(heads, parts, strict=True) for piece in (line, head, b"", part.data)
+    ]  # a line each
+    return f"multipart/form-data; boundary={boundary.decode()}", b"\r\n".join([*pieces, line + b"--", b""])
+
+
+def _form_head(part: FormPart) -> bytes:
+    head = f'Content-Disposition: form-data; name="{_quotable(part.name)}"'
+    if part.filename is not None:
+        head += f'; filename="{_quotable(part.filename)}"'
+    if part.media_type is not None:
+        if not _TYPE.fullmatch(part.media_type):
+            raise InputError(f"{part.media_type[:60]!r} is no media type", hint='one is such as "audio/wav"')
+        head += f"\r\nContent-Type: {part.media_type}"
+    return head.encode("utf-8", "replace")
+
+
+def _quotable(text: str) -> str:
+    return _ENDS_A_NAME.sub(lambda found: f"%{ord(found[0]):02X}", text)
+
+
+def _boundary(heads: Sequence[bytes], parts: Sequence[FormPart]) -> bytes:
+    """A line that no part holds: a digest of them all, and of that again for as long as one does."""
+    digest = hashlib.sha256()
+    for head, part in zip(heads, parts, strict=True):
+        for piece in (head, part.data):
+            digest.update(len(piece).to_bytes(8, "big"))
+            digest.update(piece)
+    boundary = digest.hexdigest()[:40].encode()
+    while any(boundary in part.data for part in parts) or any(boundary in head for head in heads):
+        boundary = hashlib.sha256(boundary).hexdigest()[:40].encode()
+    return boundary
+
+
+def read_form(content_type: str, body: bytes) -> list[FormPart]:
+    """The parts of a multipart/form-data body, in order; raises InputError for what is no whole form."""
+    found = _BOUNDARY.match(content_type.strip())
+    if found is None:
+        raise InputError("the request is no form: its content type must be multipart/form-data with a boundary")
+    line = b"--" + (found[1] or found[2]).encode("utf-8", "replace")
+    pieces = (b"\r\n" + body).split(b"\r\n" + line)
+    if len(pieces) < 2 or not pieces[-1].startswith(b"--"):
+        raise InputError("the form is cut off before its last boundary")
+    if len(pieces) > _MAX_PARTS:
+        raise InputError(f"the form has more than {_MAX_PARTS} parts")
+    return [_form_part(piece) for piece in pieces[1:-1]]
+
+
+def _form_part(piece: bytes) -> FormPart:
+    head, gap, data = piece.lstrip(b" \t").removeprefix(b"\r\n").partition(b"\r\n\r\n")
+    fields: dict[str, str] = {}
+    for row in head.decode("utf-8", "replace").split("\r\n"):
+        key, _, value = row.partition(":")
+        fields[key.strip().lower()] = value.strip()
+    said = fields.get("content-disposition", "")
+    name = _NAME_OF.search(said)
+    if not gap or name is None:
+        raise InputError("a part of the form has no name")
+    return FormPart(_unquoted(name[1]), data, _filename_in(said), fields.get("content-type"))
+
+
+def _filename_in(said: str) -> str | None:
+    encoded = _FILENAME_ENCODED.search(said)
+    if encoded is not None:
+        return unquote(encoded[1], errors="replace")
+    plain = _FILENAME_OF.search(said)
+    return None if plain is None else _unquoted(plain[1])
+
+
+def _unquoted(text: str) -> str:
+    return _WRITTEN.sub(lambda found: chr(int(found[1], 16)), text)

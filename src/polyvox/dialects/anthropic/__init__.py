@@ -21,6 +21,8 @@ class AnthropicMessages:
     """
 
     name = NAME
+    needs_bytes: frozenset[str] = frozenset()
+    own_places: tuple[str, ...] = ()
 
     # ---- asking -------------------------------------------------------------------------------
 

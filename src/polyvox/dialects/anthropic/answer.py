@@ -12,6 +12,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from polyvox.dialects import Endpoint, Reply, decode_object, encode_json, guarded, integer, snippet, string
 from polyvox.dialects.anthropic.facts import NAME, finish_of
+from polyvox.dialects.anthropic.plain import plain_response
 from polyvox.dialects.errors_on_wire import make_error, request_id
 from polyvox.errors import BadResponseError, PolyvoxError
 from polyvox.types import (
@@ -49,6 +50,9 @@ _CACHE_TTL = re.compile(r"ephemeral_(\w+)_input_tokens")
 
 def decode(reply: Reply, at: Endpoint) -> Response:
     """A whole answer; raises BadResponseError, or the provider's error where the body is one."""
+    plain = plain_response(reply)
+    if plain is not None:
+        return plain
     body = decode_object(reply.body)
     if is_error(body):
         raise error_of(body, 0, reply.headers)

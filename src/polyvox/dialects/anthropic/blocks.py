@@ -11,6 +11,7 @@ from urllib.parse import unquote_to_bytes
 
 from polyvox.dialects import Endpoint
 from polyvox.dialects.anthropic.facts import NAME, STRICT_VERSION, version_of
+from polyvox.dialects.bound import weight
 from polyvox.errors import InputError
 from polyvox.types import (
     Audio,
@@ -48,15 +49,21 @@ class Scope:
         self.strict_version = version_of(at) >= STRICT_VERSION
         self.losses: list[Loss] = []
 
+    def is_foreign(self, origin: str | None) -> bool:
+        """Whether state of this origin means nothing to this endpoint."""
+        return origin is not None and origin != self.at.origin
+
     def lose(self, field: str, why: str, severity: Literal["note", "loss"] = "loss") -> None:
         """Record something that could not be said."""
         self.losses.append(Loss(field, why, severity))
 
     def own(self, extra: Extra, field: str) -> Block:
         """The keys that are this dialect's own; those of others are noted as lost."""
-        for dialect in extra:
+        if not extra:
+            return {}
+        for dialect, keys in extra.items():
             if dialect != NAME:
-                self.lose(_at(field, f"extra.{dialect}"), f"these keys belong to {dialect}", "note")
+                self.lose(_at(field, f"extra.{dialect}"), f"these keys belong to {dialect}", weight(dialect, keys))
         return extra.get(NAME, {})
 
     def cache(self, hint: CacheHint | None, field: str) -> Block:
@@ -94,6 +101,8 @@ def is_plain(block: Block) -> bool:
 
 
 def _text(part: Text, role: str, where: str, scope: Scope) -> Block | None:
+    if part.signature is not None:
+        scope.lose(f"{where}.signature", f"text carries no signature here; bound to {part.origin}")
     if not part.text.strip():
         scope.lose(f"{where}.text", "blank text blocks are refused, so it is not sent", "note")
         return None
@@ -102,8 +111,6 @@ def _text(part: Text, role: str, where: str, scope: Scope) -> Block | None:
         citations = cited(part, role, where, scope)
         if citations:
             block["citations"] = citations
-    if part.signature is not None:
-        scope.lose(f"{where}.signature", "text carries no signature here", "note")
     return {**block, **scope.cache(part.cache, where), **scope.own(part.extra, where)}
 
 
@@ -123,11 +130,13 @@ def _reasoning(part: Reasoning, role: str, where: str, scope: Scope) -> Block | 
     others = [dialect for dialect in part.extra if dialect != NAME]
     if role != "assistant":
         scope.lose(field, f"only the assistant reasons, not the {role}")
-    elif part.origin is not None and part.origin != scope.at.origin:
+    elif scope.is_foreign(part.origin):
         scope.lose(field, f"bound to {part.origin}")
     elif others and NAME not in part.extra:
         scope.lose(field, f"bound to {others[0]}")
     elif part.encrypted is not None:
+        if part.text:
+            scope.lose(field, "thoughts go back encrypted or in words, never both: the words are not sent", "note")
         return {"type": "redacted_thinking", "data": part.encrypted, **scope.own(part.extra, where)}
     elif part.signature is not None:
         thought = {"type": "thinking", "thinking": part.text, "signature": part.signature}
@@ -184,10 +193,12 @@ def _document(part: File, where: str, scope: Scope) -> Block | None:
         return {"type": "base64", "media_type": kind, "data": base64.b64encode(data).decode()}
     if kind is not None and kind.startswith("text/"):
         try:
-            return {"type": "text", "media_type": "text/plain", "data": data.decode()}
+            words = data.decode()
         except UnicodeDecodeError:
             scope.lose(f"{where}.file", f"the {kind} file is not UTF-8")
             return None
+        scope.lose(f"{where}.file", "the bytes of a text are sent as plain text", "note")
+        return {"type": "text", "media_type": "text/plain", "data": words}
     scope.lose(f"{where}.file", f"takes PDF and plain text, not {kind or 'an unknown type'}")
     return None
 
@@ -216,7 +227,7 @@ def _linked(part: Image | File, where: str, scope: Scope) -> Block | None:
         return {"type": "url", "url": part.url}
     if part.file_id is None:
         raise InputError(f"{where}: it holds nothing", hint="give it data, a url or a file_id")
-    if part.origin is not None and part.origin != scope.at.origin:
+    if scope.is_foreign(part.origin):
         scope.lose(f"{where}.file_id", f"the file is kept at {part.origin}")
         return None
     return {"type": "file", "file_id": part.file_id}

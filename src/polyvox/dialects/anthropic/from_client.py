@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from polyvox.dialects import Endpoint, Peek, Wire, client_object, encode_json, string
+from polyvox.dialects.anthropic import call_headers
 from polyvox.dialects.anthropic.answer import BLOCK_KEYS, citation_of
 from polyvox.dialects.anthropic.facts import EFFORTS, NAME, SAMPLING, TIERS, TOOL_CHOICES
 from polyvox.dialects.edits import set_in
@@ -117,7 +118,7 @@ def decode(wire: Wire, at: Endpoint) -> Request:
     body = client_object(wire)
     reading = _Reading(wire.body, at.origin)
     config = told(body, "output_config", mapping) or {}
-    extra: Json = {key: value for key, value in body.items() if key not in _TOP}
+    extra: Json = {key: value for key, value in body.items() if key not in _TOP} | call_headers.kept(wire.headers)
     tool_choice, parallel = _tool_choice(body, extra)
     return Request(
         needed(body, "model", text),

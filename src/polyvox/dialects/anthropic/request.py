@@ -4,11 +4,13 @@ looks at the name of a model."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 from msgspec import UNSET, UnsetType
 
 from polyvox.dialects import SHAPE_ERRORS, Encoded, Endpoint, Wire, encode_json
+from polyvox.dialects.anthropic import call_headers
 from polyvox.dialects.anthropic.blocks import Block, Scope, block_of, is_plain
 from polyvox.dialects.anthropic.facts import (
     DEFAULT_MAX_TOKENS,
@@ -19,9 +21,11 @@ from polyvox.dialects.anthropic.facts import (
     TOOL_CHOICES,
     version_of,
 )
+from polyvox.dialects.anthropic.plain import plain_body
 from polyvox.dialects.anthropic.turns import turns_of
+from polyvox.dialects.bound import missed
 from polyvox.errors import InputError
-from polyvox.types import Opaque, Request, Thinking, Tool, ToolChoice
+from polyvox.types import Opaque, Request, ResponseFormat, Thinking, Tool, ToolChoice
 
 # Fields without a place here: the value that asks for nothing, and why any other is lost.
 _UNSAID: tuple[tuple[str, Any, str], ...] = (
@@ -36,23 +40,26 @@ _UNSAID: tuple[tuple[str, Any, str], ...] = (
     ("audio", {}, "answers are text only"),
     ("verbosity", UNSET, "verbosity cannot be set"),
 )
+_unsaid_of, _NOTHING = attrgetter(*[name for name, _, _ in _UNSAID]), (UNSET,) * len(_UNSAID)
 _TIERS = {**{tier: tier for tier in TIERS}, "standard": "standard_only", "default": "standard_only"}
 _FREE_TEXT = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
 
 
 def encode(request: Request, at: Endpoint) -> Encoded:
     """The wire request and its losses; raises InputError for what can never be sent."""
+    if not request.model:
+        raise InputError("the request names no model", param="model", hint="give the model that is to answer")
     scope = Scope(at)
     try:
-        data = encode_json(_body(request, scope))
+        body = plain_body(request, scope)
+        data = encode_json(_body(request, scope) if body is None else body)
     except (*SHAPE_ERRORS, OverflowError) as error:
         # A value of the wrong type, or text that is no valid Unicode: values are not checked when made.
         what = f"{type(error).__name__}: {error}"
         raise InputError(f"the request holds a value that cannot be sent ({what})") from error
     headers = {"content-type": "application/json", "anthropic-version": version_of(at)}
-    beta = at.options.get("beta")
-    if beta:
-        headers["anthropic-beta"] = beta if isinstance(beta, str) else ",".join(beta)
+    if request.extra or "beta" in at.options:
+        headers |= call_headers.said(request.extra.get(NAME, {}), at)
     return Encoded(Wire(PATH, data, headers), tuple(scope.losses))
 
 
@@ -80,7 +87,10 @@ def _body(request: Request, scope: Scope) -> Block:
     body["messages"] = turns_of(list(enumerate(request.messages))[lead:] if lead is not None else (), scope)
     for add in _STEPS:
         add(request, body, scope)
+    scope.losses += missed(request.extra, NAME)
     for key, value in scope.own(request.extra, "").items():
+        if key in call_headers.NAMES:
+            continue
         known = body.get(key)
         body[key] = {**known, **value} if isinstance(known, dict) and isinstance(value, dict) else value
     return body
@@ -119,16 +129,23 @@ def _tools(request: Request, body: Block, scope: Scope) -> None:
     tools = [block for where, tool in offered if (block := _tool(tool, where, scope)) is not None]
     if tools:
         body["tools"] = tools
-        _choose(request, choice, forced, body)
-    elif choice.mode == "required":
+        _choose(request, choice, forced, body, scope)
+        return
+    if choice.mode == "required":
         scope.lose("tool_choice", "a call cannot be required where no tool is offered")
+    elif choice.mode == "none":
+        scope.lose("tool_choice", "it is not sent where no tool is offered: nothing can be called", "note")
+    if request.parallel_tool_calls is False:
+        scope.lose("parallel_tool_calls", "no tool is offered, so there are no calls to be had one by one", "note")
 
 
-def _choose(request: Request, choice: ToolChoice, forced: bool, body: Block) -> None:
+def _choose(request: Request, choice: ToolChoice, forced: bool, body: Block, scope: Scope) -> None:
     said: Block = {"type": "tool", "name": choice.names[0]} if forced else {"type": TOOL_CHOICES[choice.mode]}
     parallel = request.parallel_tool_calls
     if parallel is not UNSET and choice.mode != "none":
         said["disable_parallel_tool_use"] = not parallel
+    elif parallel is False:
+        scope.lose("parallel_tool_calls", "no tool may be called, so there are no calls to be had one by one", "note")
     # Parallel calls are the default, so alone they need no saying.
     if request.tool_choice is not UNSET or (parallel is False and choice.mode != "none"):
         body["tool_choice"] = said
@@ -202,8 +219,9 @@ def _format(request: Request, body: Block, scope: Scope) -> None:
     if schema is None:
         scope.lose("response_format", "there is no plain JSON mode: a schema of any object is sent", "note")
         schema = {"type": "object"}
-    if ask.description is not None:
-        scope.lose("response_format.description", "a schema has no description beside it", "note")
+    for field, usual in (("name", ResponseFormat().name), ("description", None)):
+        if getattr(ask, field) != usual:
+            scope.lose(f"response_format.{field}", f"a schema has no {field} beside it", "note")
     if ask.strict is False:
         scope.lose("response_format.strict", "a schema is always kept to strictly", "note")
     form = {"type": "json_schema", "schema": schema, **scope.own(ask.extra, "response_format")}
@@ -235,6 +253,8 @@ def _account(request: Request, body: Block, scope: Scope) -> None:
         body["speed"] = "fast"
     elif tier is not UNSET and tier in _TIERS:
         body["service_tier"] = _TIERS[tier]
+        if tier != _TIERS[tier]:
+            scope.lose("service_tier", f"this tier is called {_TIERS[tier]} here", "note")
     elif tier is not UNSET:
         scope.lose("service_tier", f"the tiers are auto and standard_only, not {tier}")
 
@@ -244,10 +264,11 @@ def _rest(request: Request, body: Block, scope: Scope) -> None:
         body |= scope.cache(request.cache, "")
     if request.cache_key is not UNSET:
         scope.lose("cache_key", "prompts are cached by their beginning, without a key", "note")
-    for name, neutral, why in _UNSAID:
-        value = getattr(request, name)
-        if value is not UNSET and value != neutral:
-            scope.lose(name, why)
+    if _unsaid_of(request) != _NOTHING:
+        for name, neutral, why in _UNSAID:
+            value = getattr(request, name)
+            if value is not UNSET and value != neutral:
+                scope.lose(name, why)
     if request.stream:
         body["stream"] = True
 

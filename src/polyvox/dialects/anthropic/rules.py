@@ -194,7 +194,7 @@ def _tools(asked: _Asked) -> None:
     names: set[str] = set()
     for place, tool in enumerate(asked.body.get("tools") or ()):
         where = f"tools[{place}]"
-        called, kind = tool.get("name"), tool.get("type") or "custom"
+        called, kind = tool.get("name"), "custom" if tool.get("type") is None else tool["type"]
         if kind == "custom":
             needed(tool, "name", _TOOL_NAME, where)
             _only(tool, _TOOL, where, asked)

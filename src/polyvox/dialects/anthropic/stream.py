@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
+from msgspec import Struct
 
 from polyvox.dialects import SHAPE_ERRORS, Endpoint, Reply, decode_object, integer, snippet, string
 from polyvox.dialects.anthropic import answer
@@ -42,6 +43,25 @@ _OPENS = {"text_delta": "text", "citations_delta": "text", "thinking_delta": "th
 _KNOWN_DELTAS = frozenset({*_OPENS, "input_json_delta"})
 
 
+_GIVE_UP_AFTER = 8  # misses in a row before the typed decoder is left out for this stream
+
+
+class _Words(Struct, forbid_unknown_fields=True, gc=False):
+    type: Literal["text_delta"]
+    text: str
+
+
+class _More(Struct, forbid_unknown_fields=True, gc=False):
+    """The event that nearly all events of a stream are: more words, and nothing else."""
+
+    type: Literal["content_block_delta"]
+    index: int
+    delta: _Words
+
+
+_decode_words = msgspec.json.Decoder(_More).decode
+
+
 class _Block:
     """A content block while it streams: its part, its start as sent, and the JSON that grows it."""
 
@@ -69,6 +89,7 @@ class Reader:
         self._usage: dict[str, Any] = {}
         self._reason: str | None = None
         self._sequence: str | None = None
+        self._misses = 0
         self._out: list[Event] = []
 
     def feed(self, data: bytes) -> list[Event]:
@@ -105,7 +126,8 @@ class Reader:
             data, self._head = self._head, b""
             self._frames = AwsEventStream() if start == b"\0" else _Whole() if start in b"{<" else SSE()
         for frame in self._frames.feed(data):
-            self._frame(frame)
+            if type(frame) is not ServerSentEvent or not self._quick(frame.data):
+                self._frame(frame)
 
     def _finish(self) -> None:
         try:
@@ -130,6 +152,23 @@ class Reader:
             return
         self._out += as_events(answer.decode(Reply(200, {}, body), self._at))
         self.done = True
+
+    def _quick(self, data: bytes) -> bool:
+        """Take an event that adds words to a block of words; false when it is another."""
+        if self._misses >= _GIVE_UP_AFTER or self.done or not self._blocks:
+            return False
+        try:
+            event = _decode_words(data)
+        except (msgspec.DecodeError, ValueError):
+            self._misses += 1
+            return False
+        self._misses = 0
+        block = self._blocks.get(event.index)
+        if block is None or block.kind != "text" or not event.delta.text:
+            return False
+        block.spoke = True
+        self._out.append(TextDelta(event.delta.text, block.part))
+        return True
 
     # ---- frames -------------------------------------------------------------------------------
 

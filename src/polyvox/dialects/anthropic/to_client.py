@@ -60,6 +60,8 @@ def _message(response: Response, asked: Peek, scope: Scope) -> Block:
             scope.own(part.extra, where)
         elif (block := answer_block(part, where, scope, used)) is not None:
             blocks.append(block)
+            if refusals:
+                scope.lose(where, "a refusal is told behind what follows it", "note")
     if response.choices:
         scope.lose("choices", "one answer is told, not several")
     if response.logprobs:
@@ -216,7 +218,7 @@ def _text(part: Text, where: str, scope: Scope) -> Block:
     if citations := cited(part, "assistant", where, scope):
         block["citations"] = citations
     if part.signature is not None:
-        scope.lose(f"{where}.signature", "text carries no signature here", "note")
+        scope.lose(f"{where}.signature", f"text carries no signature here; bound to {part.origin}")
     if part.cache is not None:
         scope.lose(f"{where}.cache", "answers carry no cache hints", "note")
     return {**block, **scope.own(part.extra, where)}

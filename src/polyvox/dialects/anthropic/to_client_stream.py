@@ -263,6 +263,8 @@ class Writer:
     def _open_block(self, block: _Open, start: Block) -> _Open:
         self._close_open()
         self._begin()
+        if self._refusals:
+            self._scope.lose(f"message.parts[{block.part}]", "a refusal is told behind what follows it", "note")
         self._index += 1
         self._write("content_block_start", {"index": self._index, "content_block": start})
         self._open = block

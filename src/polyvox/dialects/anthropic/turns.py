@@ -9,8 +9,10 @@ from collections.abc import Iterable
 import msgspec
 
 from polyvox.dialects.anthropic.blocks import Block, Scope, block_of, is_plain
+from polyvox.dialects.anthropic.facts import NAME
+from polyvox.dialects.plain import plain_words
 from polyvox.errors import InputError
-from polyvox.types import Message, Opaque, Part, ToolCall, ToolResult
+from polyvox.types import Message, Opaque, Part, Text, ToolCall, ToolResult
 
 _ROLES = {"system": "system", "developer": "system", "user": "user", "tool": "user", "assistant": "assistant"}
 _NOT_IN_IDS = re.compile(r"[^a-zA-Z0-9_-]")
@@ -28,7 +30,7 @@ def call_block(part: ToolCall, where: str, scope: Scope, used: set[str]) -> Bloc
     """A tool call as a block; its id joins `used`, the ids of all calls so far."""
     sent = call_id(part.id, where, scope, used)
     if part.signature is not None:
-        scope.lose(f"{where}.signature", "calls carry no signature here", "note")
+        scope.lose(f"{where}.signature", f"calls carry no signature here; bound to {part.origin}")
     block = {"type": "tool_use", "id": sent, "name": part.name, "input": _input(part, where, scope)}
     return {**block, **scope.own(part.extra, where)}
 
@@ -63,6 +65,14 @@ def _input(part: ToolCall, where: str, scope: Scope) -> msgspec.Raw | Block:
     return {"input": text}
 
 
+def _unsealed(part: Text, where: str, scope: Scope) -> Text:
+    """A text without the citations that only the deployment can read whose search results were left out."""
+    kept = tuple([one for one in part.citations if "encrypted_index" not in one.extra.get(NAME, {})])
+    if len(kept) < len(part.citations):
+        scope.lose(f"{where}.citations", "they are bound to search results of another deployment")
+    return msgspec.structs.replace(part, citations=kept)
+
+
 class _Turn:
     """One turn while it grows; the results of tools stand before everything else."""
 
@@ -88,6 +98,7 @@ class _Conversation:
         # Calls of the last assistant turn that still want a result: (id as asked, id as sent, place).
         self.waiting: list[tuple[str, str, str]] = []
         self.opaque_ids: set[str] = set()
+        self.left_behind: set[str] = set()  # ids of blocks that are bound to another deployment
         self.used: set[str] = set()
 
     def add(self, message: Message, where: str) -> None:
@@ -102,12 +113,25 @@ class _Conversation:
         if role == "assistant" and self.turns and self.turns[-1].role != "assistant":
             self._settle()
             self.opaque_ids = set()
+        plain = plain_words(message)
+        if plain and not plain.isspace():
+            # The common case, and the hot one.
+            self._turn(role, where).blocks.append({"type": "text", "text": plain})
+        else:
+            self._put(message, role, where)
+        if self.held and not self.waiting:
+            self.turns += self.held
+            self.held = []
+
+    def _put(self, message: Message, role: str, where: str) -> None:
+        """Put the parts of a message where they belong."""
         results: list[Block] = []
         blocks: list[Block] = []
         for number, part in enumerate(message.parts):
             place = f"{where}.parts[{number}]"
             if type(part) is ToolResult:
-                results.append(self._result(part, role, place))
+                if (block := self._result(part, role, place)) is not None:
+                    results.append(block)
             elif (block := self._block(part, role, place)) is not None:
                 blocks.append(block)
         extra = self.scope.own(message.extra, where)
@@ -116,9 +140,6 @@ class _Conversation:
             turn.results += results
             turn.blocks += blocks
             turn.extra = {**turn.extra, **extra}
-        if self.held and not self.waiting:
-            self.turns += self.held
-            self.held = []
 
     def finish(self) -> list[Block]:
         self._settle()
@@ -154,20 +175,39 @@ class _Conversation:
     def _block(self, part: Part, role: str, where: str) -> Block | None:
         if type(part) is ToolCall and role == "assistant":
             return self._call(part, where)
+        if type(part) is Text and self.left_behind and part.citations:
+            part = _unsealed(part, where, self.scope)
         identity = part.raw.get("id") if type(part) is Opaque and isinstance(part.raw, dict) else None
+        if type(part) is Opaque and self._stays(part, role):
+            self.scope.lose(f"{where}.opaque", f"a {part.type}, bound to {part.origin}")
+            self.left_behind.add(str(identity))
+            return None
         if role == "assistant" and isinstance(identity, str):
             # A block newer than this code may be a call that the caller answers.
             self.opaque_ids.add(identity)
             self.used.add(identity)
         return block_of(part, role, where, self.scope)
 
+    def _stays(self, part: Opaque, role: str) -> bool:
+        """Whether a block is left out, as it is bound to another deployment: what the model's side made has ids and
+        ciphers of its own. The user's own blocks are plain, but for files that are kept there."""
+        held = isinstance(part.raw, dict) and (role == "assistant" or "file_id" in part.raw)
+        return held and part.dialect == NAME and self.scope.is_foreign(part.origin)
+
     def _call(self, part: ToolCall, where: str) -> Block:
         block = call_block(part, where, self.scope, self.used)
+        caller = block.get("caller")
+        if isinstance(caller, dict) and caller.get("tool_id") in self.left_behind:
+            self.scope.lose(f"{where}.caller", "the program that made this call is bound to another deployment")
+            del block["caller"]
         self.waiting.append((part.id, block["id"], where))
         return block
 
-    def _result(self, part: ToolResult, role: str, where: str) -> Block:
+    def _result(self, part: ToolResult, role: str, where: str) -> Block | None:
         found = next((call for call in self.waiting if call[0] == part.call_id), None)
+        if found is None and part.call_id in self.left_behind:
+            self.scope.lose(where, "the call it answers is bound to another deployment")
+            return None
         if role != "user" or (found is None and part.call_id not in self.opaque_ids):
             raise InputError(
                 f"{where}: it answers tool call {part.call_id!r}, which the assistant turn before it did not make",

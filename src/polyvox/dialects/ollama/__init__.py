@@ -22,6 +22,9 @@ class OllamaChat:
     """The dialect; it has no state, one object serves every call."""
 
     name = NAME
+    # Of a file only the text can be said, so it must be at hand.
+    needs_bytes = frozenset({"image", "file"})
+    own_places: tuple[str, ...] = ()
 
     def encode_request(self, request: Request, at: Endpoint) -> Encoded:
         """See `ClientSide`."""

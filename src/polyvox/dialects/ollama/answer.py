@@ -26,6 +26,8 @@ from polyvox.dialects import (
     string,
 )
 from polyvox.dialects.errors_on_wire import make_error
+from polyvox.dialects.ollama.plain import METRICS as METRICS
+from polyvox.dialects.ollama.plain import PlainAnswer, metrics_of, plain_answer
 from polyvox.dialects.ollama.request import NAME
 from polyvox.errors import BadResponseError, PolyvoxError
 from polyvox.types import (
@@ -46,9 +48,6 @@ _T = TypeVar("_T", str, list[Any])
 
 
 _FINISH: dict[str, FinishReason] = {"stop": "stop", "length": "length", "load": "stop", "unload": "stop"}
-METRICS = (
-    "total_duration", "load_duration", "prompt_eval_count", "prompt_eval_duration", "eval_count", "eval_duration",
-)  # fmt: skip
 # Keys with a neutral place; every other key goes to extra.
 TOP = frozenset({"model", "created_at", "message", "done", "done_reason", "logprobs", "error", *METRICS})
 MESSAGE = frozenset({"role", "content", "thinking", "tool_calls", "images"})
@@ -89,6 +88,9 @@ _decode_raw_request = msgspec.json.Decoder(_RawRequest).decode
 
 def decode_response(reply: Reply, at: Endpoint) -> Response:
     """See `ClientSide.decode_response`."""
+    plain = plain_answer(reply.body)
+    if plain is not None:
+        return _plain_response(plain, reply.body)
     body = decode_object(reply.body)
     if body.get("error"):
         raise error_of(body, 0, {})
@@ -123,6 +125,20 @@ def _response(body: dict[str, Any], data: bytes, at: Endpoint) -> Response:
         partial = msgspec.structs.replace(response, complete=False, finish_reason="incomplete")
         raise BadResponseError("the server says its answer is not whole (done is false)", partial=partial)
     return response
+
+
+def _plain_response(answer: PlainAnswer, data: bytes) -> Response:
+    raw = {key: value for key, value in zip(METRICS, metrics_of(answer), strict=True) if value is not None}
+    usage = Usage(answer.prompt_eval_count, answer.eval_count, source="provider", raw=raw)
+    return Response(
+        Message("assistant", (Text(answer.message.content),)),
+        answer.done_reason,
+        answer.done_reason,
+        usage=usage,
+        model=answer.model or None,
+        created=created_of(answer.created_at),
+        raw=data,
+    )
 
 
 def typed(message: dict[str, Any], key: str, kind: type[_T]) -> _T:

@@ -80,7 +80,7 @@ def decode_request(wire: Wire, at: Endpoint) -> Request:
     check_shape(body)
     check_format(body.get("format"))
     options = dict(body.get("options") or {})
-    said: dict[str, Any] = {field: _option(options, name) for field, name in OPTIONS}
+    said: dict[str, Any] = {field: _option(options, name) for field, name in OPTIONS if name in options}
     for field in SAME:
         said[field] = UNSET if body.get(field) is None else body[field]
     if said["top_logprobs"] is not UNSET:

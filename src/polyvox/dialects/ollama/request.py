@@ -17,6 +17,8 @@ from polyvox.dialects import (
     decode_json,
     encode_json,
 )
+from polyvox.dialects.bound import missed, weight
+from polyvox.dialects.plain import plain_words
 from polyvox.errors import BadResponseError, InputError
 from polyvox.types import (
     Extra,
@@ -41,6 +43,7 @@ NAME = "ollama.chat"
 PATH = "/api/chat"
 
 Losses = list[Loss]
+_AS_THEY_ARE = ("user", "assistant", "system")  # roles that mean the same here
 
 
 # Neutral field -> name in `options`, where the value goes over as it is.
@@ -77,6 +80,8 @@ _FREE_TEXT = {"type": "object", "properties": {"input": {"type": "string"}}, "re
 
 def encode_request(request: Request, at: Endpoint) -> Encoded:
     """See `ClientSide.encode_request`. The server streams unless told not to, so `stream` is always said."""
+    if not request.model:
+        raise InputError("the request names no model", param="model", hint="give the model that is to answer")
     losses: Losses = []
     body: dict[str, Any] = {
         "model": request.model,
@@ -102,6 +107,7 @@ def encode_request(request: Request, at: Endpoint) -> Encoded:
         body["options"] = options
     if "keep_alive" in at.options:
         body["keep_alive"] = at.options["keep_alive"]
+    losses += missed(request.extra, NAME)
     own = own_keys(request.extra, losses, "")
     if isinstance(own.get("options"), dict):
         own = {**own, "options": {**options, **own["options"]}}
@@ -120,7 +126,11 @@ def _bytes(body: dict[str, Any]) -> bytes:
 
 def own_keys(extra: Extra, losses: Losses, where: str) -> dict[str, Any]:
     """The keys that are this dialect's; those of others are noted as lost."""
-    losses += [Loss(f"{where}extra.{name}", "keys of another dialect", "note") for name in extra if name != NAME]
+    losses += [
+        Loss(f"{where}extra.{name}", "keys of another dialect", weight(name, keys))
+        for name, keys in extra.items()
+        if name != NAME
+    ]
     return dict(extra.get(NAME, {}))
 
 
@@ -129,8 +139,7 @@ def _tools(request: Request, losses: Losses) -> list[Any]:
     choice, tools = request.tool_choice, list(enumerate(request.tools))
     if choice is not UNSET:
         if choice.mode == "none":
-            if tools:
-                losses.append(Loss("tool_choice", "there is no tool choice here; no tools are offered", "note"))
+            losses.append(Loss("tool_choice", "there is no tool choice here; no tools are offered", "note"))
             return []
         if choice.names:
             offered = {tool.name for _, tool in tools if isinstance(tool, Tool)}
@@ -168,8 +177,11 @@ def _tool(tool: Tool | Opaque, losses: Losses, where: str) -> Any:
 def _response_format(wanted: ResponseFormat, body: dict[str, Any], losses: Losses) -> None:
     if wanted.kind != "text":
         body["format"] = wanted.schema if wanted.kind == "schema" and wanted.schema is not None else "json"
-    if wanted.description is not None:
-        losses.append(Loss("response_format.description", "the schema is all that is sent", "note"))
+    for field, usual in (("name", ResponseFormat().name), ("description", None)):
+        if wanted.kind == "schema" and getattr(wanted, field) != usual:
+            losses.append(Loss(f"response_format.{field}", "the schema is all that is sent", "note"))
+    if wanted.strict is False and wanted.kind == "schema":
+        losses.append(Loss("response_format.strict", "answers are always held to the schema here", "note"))
     body.update(own_keys(wanted.extra, losses, "response_format."))
 
 
@@ -216,6 +228,10 @@ def _messages(messages: tuple[Message, ...], at: Endpoint, losses: Losses) -> li
     names: dict[str, str] = {}
     found: list[dict[str, Any]] = []
     for i, message in enumerate(messages):
+        # The common case, and the hot one: plain words from somebody.
+        if message.role in _AS_THEY_ARE and (text := plain_words(message)) is not None:
+            found.append({"role": message.role, "content": text})
+            continue
         turn, where, beside, any_result = new_turn(at, losses), f"messages[{i}]", [], False
         for j, part in enumerate(message.parts):
             spot = f"{where}.parts[{j}]"
@@ -280,7 +296,7 @@ def _text(part: Text, turn: Turn, where: str) -> None:
     if part.citations:
         turn.losses.append(Loss(f"{where}.citations", "sources cannot be sent in this dialect", "note"))
     if part.signature is not None:
-        turn.losses.append(Loss(f"{where}.signature", f"bound to {part.origin or 'another dialect'}", "note"))
+        turn.losses.append(Loss(f"{where}.signature", f"bound to {part.origin or 'another dialect'}"))
 
 
 def _refusal(part: Refusal, turn: Turn, where: str) -> None:
@@ -295,6 +311,8 @@ def _image(part: Image, turn: Turn, where: str) -> None:
         turn.losses.append(Loss(f"{where}.image", why))
         return
     turn.images.append(data)
+    if part.name is not None:
+        turn.losses.append(Loss(f"{where}.name", "pictures have no names here", "note"))
     if part.detail not in (None, "auto"):
         turn.losses.append(Loss(f"{where}.detail", "there is no detail of pictures here", "note"))
 
@@ -333,7 +351,7 @@ def _call(part: ToolCall, turn: Turn, where: str) -> None:
     inner = {"name": part.name, "arguments": _arguments(part, turn, where), **own.pop("function", {})}
     turn.calls.append({"id": part.id, "function": inner, **own})
     if part.signature is not None:
-        turn.losses.append(Loss(f"{where}.signature", f"bound to {part.origin or 'another dialect'}", "note"))
+        turn.losses.append(Loss(f"{where}.signature", f"bound to {part.origin or 'another dialect'}"))
 
 
 def _arguments(part: ToolCall, turn: Turn, where: str) -> Any:

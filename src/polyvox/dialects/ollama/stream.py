@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
 
 from polyvox.dialects import (
     SHAPE_ERRORS,
@@ -48,6 +51,25 @@ from polyvox.types import (
     UsageReported,
 )
 
+_GIVE_UP_AFTER = 8  # misses in a row before the typed decoder is left out for this stream
+
+
+class _Words(Struct, forbid_unknown_fields=True, gc=False):
+    content: Annotated[str, Meta(min_length=1)]
+    role: str | None = None
+
+
+class _More(Struct, forbid_unknown_fields=True, gc=False):
+    """The line that nearly all lines of a stream are: more words, and nothing else."""
+
+    message: _Words
+    done: bool
+    model: str | None = None
+    created_at: str | None = None
+
+
+_decode_words = msgspec.json.Decoder(_More).decode
+
 
 class OllamaReader:
     """See `dialects.Reader`. A line is one JSON object; the one with done true is the last."""
@@ -61,6 +83,7 @@ class OllamaReader:
         self._text: int | None = None
         self._thought: int | None = None
         self._ids: set[str] = set()
+        self._misses = 0
 
     def feed(self, data: bytes) -> list[Event]:
         """See `dialects.Reader.feed`."""
@@ -105,6 +128,8 @@ class OllamaReader:
 
     def _line(self, line: bytes, events: list[Event]) -> bool:
         """Take one line; true when it was the last."""
+        if self._text is not None and self._quick(line, events):
+            return False
         body = decode_object(line)
         if body.get("error"):
             raise error_of(body, 0, {})
@@ -126,6 +151,21 @@ class OllamaReader:
             reason, raw = finish_of(body, bool(self._ids))
             events.append(Ended(reason or "unknown", raw))
         return self.done
+
+    def _quick(self, line: bytes, events: list[Event]) -> bool:
+        """Take a line that adds words to those before; false when it is another."""
+        if self._misses >= _GIVE_UP_AFTER:
+            return False
+        try:
+            said = _decode_words(line)
+        except (msgspec.DecodeError, ValueError):
+            self._misses += 1
+            return False
+        self._misses = 0
+        if said.done or self._text is None:
+            return False
+        events.append(TextDelta(said.message.content, self._text))
+        return True
 
     def _message(self, message: dict[str, Any], line: bytes, events: list[Event]) -> None:
         if thought := typed(message, "thinking", str):

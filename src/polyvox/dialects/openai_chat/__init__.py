@@ -21,6 +21,8 @@ class OpenAIChat:
     """The dialect; it has no state, one object serves every call."""
 
     name = "openai.chat"
+    needs_bytes = frozenset({"audio", "file"})
+    own_places: tuple[str, ...] = ()
 
     def encode_request(self, request: Request, at: Endpoint) -> Encoded:
         """See `ClientSide`."""

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from msgspec import UNSET, UnsetType
 
 from polyvox.dialects import Encoded, Endpoint, Wire, encode_json
+from polyvox.dialects.bound import missed, weight
 from polyvox.dialects.openai_chat.answer import BESIDE_CONTENT, NAME
 from polyvox.errors import InputError
 from polyvox.types import (
@@ -59,6 +60,7 @@ SAME = (
 # Neutral kind of an answer's form -> the wire's word.
 FORMATS: dict[Literal["text", "json", "schema"], str] = {"text": "text", "json": "json_object", "schema": "json_schema"}
 NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}  # of a function that takes none
+UNNAMED = "file.pdf"  # how a file without a name is called, as one is demanded
 _SAMPLING = ("temperature", "top_p", "top_k")
 _CACHE_TTLS = ("30m", "12h")  # of prompt_cache_breakpoint
 AUDIO_FORMATS = {
@@ -69,10 +71,11 @@ AUDIO_FORMATS = {
 class _Out:
     """Where a request is being written to: the endpoint, and what could not be said so far."""
 
-    __slots__ = ("at", "losses", "refused")
+    __slots__ = ("at", "called", "losses", "refused")
 
     def __init__(self, at: Endpoint) -> None:
         self.at = at
+        self.called: dict[str, str] = {}  # id of a call -> the name of its function
         self.losses: list[Loss] = []
         self.refused = _SAMPLING if "no_sampling" in at.quirks else ()
 
@@ -91,7 +94,7 @@ class _Out:
                 joined = {key: {**into[key], **keys[key]} for key in inner if _both_objects(into, keys, key)}
                 into.update({**keys, **joined})
             else:
-                self.lose(f"{where}extra.{dialect}", "keys of another dialect", "note")
+                self.lose(f"{where}extra.{dialect}", "keys of another dialect", weight(dialect, keys))
 
 
 def _both_objects(first: dict[str, Any], second: dict[str, Any], key: str) -> bool:
@@ -111,6 +114,7 @@ def encode_request(request: Request, at: Endpoint) -> Encoded:
         if "no_usage_option" not in at.quirks:
             body["stream_options"] = {"include_usage": True}
     if request.extra:
+        out.losses += missed(request.extra, NAME)
         out.send_back(request.extra, body, "", ("stream_options",))
     try:
         data = encode_json(body)
@@ -366,7 +370,7 @@ def _text(part: Text, out: _Out, where: str) -> dict[str, Any]:
     if part.citations:
         out.lose(f"{where}.citations", "sources cannot be sent in this dialect", "note")
     if part.signature:
-        out.lose(f"{where}.signature", f"bound to {part.origin}", "note")
+        out.lose(f"{where}.signature", f"bound to {part.origin}")
     return {"type": "text", "text": part.text}
 
 
@@ -375,6 +379,7 @@ def _image(part: Image, out: _Out, where: str) -> dict[str, Any] | None:
     if url is None:
         out.lose(f"{where}.image", "an image must come as data or URL in this dialect")
         return None
+    _unnamed(part, out, where)
     inner = {"url": url}
     if part.detail is not None:
         inner["detail"] = part.detail
@@ -385,6 +390,7 @@ def _audio(part: Audio, out: _Out, where: str) -> dict[str, Any] | None:
     if part.data is None:
         out.lose(f"{where}.audio", "audio must come as data in this dialect")
         return None
+    _unnamed(part, out, where)
     kind = part.media_type or "audio/wav"
     form = AUDIO_FORMATS.get(kind) or kind.rpartition("/")[2]
     return {"type": "input_audio", "input_audio": {"data": _base64(part.data), "format": form}}
@@ -396,11 +402,14 @@ def _file(part: File, out: _Out, where: str) -> dict[str, Any] | None:
     if part.file_id is not None and not out.is_foreign(part.origin):
         inner: dict[str, Any] = {"file_id": part.file_id, **({"filename": part.name} if part.name is not None else {})}
     elif part.data is not None:
-        inner = {"file_data": _data_url(part, "application/pdf"), "filename": part.name or "file.pdf"}
+        if not part.name:
+            out.lose(f"{where}.name", f"a name is demanded: sent as {UNNAMED!r}", "note")
+        inner = {"file_data": _data_url(part, "application/pdf"), "filename": part.name or UNNAMED}
     elif part.url is not None and _own_address(part):
         inner = {} if part.name is None else {"filename": part.name}
     elif part.text is not None:
         out.lose(f"{where}.file", "the words of a plain-text file are sent as text", "note")
+        _unnamed(part, out, where)
         return {"type": "text", "text": part.text}
     else:
         why = f"bound to {part.origin}" if part.file_id is not None else "a file must come as data, text or id here"
@@ -420,6 +429,7 @@ def _video(part: Video, out: _Out, where: str) -> dict[str, Any] | None:
     if not out.at.options.get("video") or url is None:
         out.lose(f"{where}.video", "this endpoint takes no video")
         return None
+    _unnamed(part, out, where)
     return {"type": "video_url", "video_url": {"url": url}}
 
 
@@ -436,6 +446,11 @@ def _opaque(part: Opaque, out: _Out, where: str) -> dict[str, Any] | None:
 _PARTS: dict[type, Callable[..., dict[str, Any] | None]] = {
     Text: _text, Image: _image, Audio: _audio, File: _file, Video: _video, Opaque: _opaque,
 }  # fmt: skip
+
+
+def _unnamed(part: Media, out: _Out, where: str) -> None:
+    if part.name is not None:
+        out.lose(f"{where}.name", "only files have a name in this dialect", "note")
 
 
 def _base64(data: bytes) -> str:
@@ -479,13 +494,14 @@ def _assistant(message: Message, parts: list[tuple[str, Part]], out: _Out, where
 
 def _call(part: ToolCall, out: _Out, where: str) -> dict[str, Any]:
     if part.signature:
-        out.lose(f"{where}.signature", f"bound to {part.origin}", "note")
+        out.lose(f"{where}.signature", f"bound to {part.origin}")
     custom = part.kind == "custom"
     inner: dict[str, Any] = {"name": part.name, "input" if custom else "arguments": part.arguments}
     if not custom and not part.arguments:
         inner["arguments"] = "{}"
     wire: dict[str, Any] = {"id": part.id, "type": part.kind, part.kind: inner}
     out.send_back(part.extra, wire, where + ".", (part.kind,))
+    out.called[part.id] = part.name
     return wire
 
 
@@ -538,5 +554,7 @@ def _tool_result(result: ToolResult, out: _Out, where: str, beside: list[dict[st
     wire: dict[str, Any] = {"role": "tool", "tool_call_id": result.call_id, "content": text}
     if result.cache is not None:
         out.lose(f"{where}.cache", "tool results carry no breakpoint here", "note")
+    if result.name not in (None, out.called.get(result.call_id), result.extra.get(NAME, {}).get("name")):
+        out.lose(f"{where}.name", "a tool result is named by its call in this dialect", "note")
     out.send_back(result.extra, wire, where + ".")
     return wire

@@ -46,6 +46,7 @@ from polyvox.types import (
     Failed,
     FinishReason,
     LogprobsAdded,
+    Opaque,
     PartAdded,
     Reasoning,
     ReasoningDelta,
@@ -131,7 +132,7 @@ class _Choice:
 
     def __init__(self) -> None:
         self.next = 0
-        self.numbers: dict[type, int] = {}  # event type -> the part its deltas go to
+        self.numbers: dict[type, int] = {}  # event type -> the part its deltas go to; Opaque -> the last whole chunk
         self.calls: list[_Call] = []
         self.places: dict[int, _Call] = {}  # index on the wire -> the call last seen there
         self.last: _Call | None = None
@@ -152,9 +153,9 @@ class _Choice:
             found = self.numbers[kind] = self.take()
         return found
 
-    def number_after(self, kind: type, other: type) -> int:
-        """The same, but a new part where one of the other kind has begun since."""
-        if self.numbers.get(other, -1) > self.numbers.get(kind, -1):
+    def number_after(self, kind: type, *others: type) -> int:
+        """The same, but a new part where one of the other kinds has begun since."""
+        if any(self.numbers.get(other, -1) > self.numbers.get(kind, -1) for other in others):
             self.numbers[kind] = self.take()
         return self.number(kind)
 
@@ -364,7 +365,9 @@ class ChatReader:
             _merge_sound(state.sound, sound)
 
     def _words(self, text: str, state: _Choice, index: int, events: list[Event]) -> None:
-        part = state.number_after(TextDelta, ReasoningDelta) if state.frames else state.number(TextDelta)
+        # What is told under a key of its own stands beside the words; other chunks of their list stand among them.
+        among = (ReasoningDelta, Opaque) if state.frames else (Opaque,)
+        part = state.number_after(TextDelta, *among)
         if index == 0:
             self._text_part = part
         events.append(TextDelta(text, part, index))
@@ -386,13 +389,16 @@ class ChatReader:
         elif type(part) is Refusal:
             self._refusal(part.text, state, index, events)
         else:
-            events.append(PartAdded(state.take(), part, index))
+            state.numbers[Opaque] = state.take()
+            events.append(PartAdded(state.next - 1, part, index))
+            if index == 0:
+                self._text_part = -1  # words that follow stand behind it
 
     def _thinking_chunk(self, chunk: dict[str, Any], state: _Choice, index: int, events: list[Event]) -> None:
         """A piece of a thinking chunk. Words in between, or its signature, end one and begin the next."""
         if state.frames.get(state.numbers.get(ReasoningDelta, -1), {}).get("signature"):
             del state.numbers[ReasoningDelta]
-        part = state.number_after(ReasoningDelta, TextDelta)
+        part = state.number_after(ReasoningDelta, TextDelta, Opaque)
         if index == 0:
             self._text_part = -1
         keys = {key: value for key, value in chunk.items() if key != "thinking" and value is not None}

@@ -215,15 +215,24 @@ def image_said(part: Image, where: str, out: Saying) -> dict[str, Any] | None:
     if url is None:
         out.lose(f"{where}.image", "a picture goes as data or address in this dialect")
         return None
+    _unnamed(part, where, out)
     return {"type": "image_url", "image_url": {"url": url}}
+
+
+def _unnamed(part: Image | Audio, where: str, out: Saying) -> None:
+    if part.name is not None:
+        out.lose(f"{where}.name", "what the model made has no name in this dialect", "note")
 
 
 def audio_said(part: Audio, where: str, out: Saying) -> dict[str, Any]:
     """Sound the model made."""
+    _unnamed(part, where, out)
     if part.media_type is not None:
         out.lose(f"{where}.media_type", "sound is in the form that was asked for in this dialect", "note")
     if part.url is not None:
         out.lose(f"{where}.url", "sound goes as data in this dialect")
+    elif part.data is None and part.file_id is None and part.transcript is None:
+        out.lose(f"{where}.audio", "it holds nothing")
     said = {
         "id": part.file_id,
         "data": None if part.data is None else base64.b64encode(part.data).decode("ascii"),

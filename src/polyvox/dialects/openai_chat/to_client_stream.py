@@ -87,13 +87,14 @@ class _Chunk:
 class _Choice:
     """What one choice has been told."""
 
-    __slots__ = ("calls", "chunks", "details", "length", "places", "refused", "thoughts")
+    __slots__ = ("calls", "chunks", "details", "length", "places", "refused", "sounded", "thoughts")
 
     def __init__(self) -> None:
         self.calls: dict[int, _Call] = {}
         self.chunks: dict[int, _Chunk] = {}
         self.details: list[Any] = []
         self.refused = False
+        self.sounded = False  # pieces of a second sound would join those of the first
         self.length = 0  # characters of text so far
         self.places: dict[int, int] = {}  # text part -> how many characters stand before it
         self.thoughts: dict[int, list[str]] = {}  # reasoning part -> its words, for the proof
@@ -187,11 +188,17 @@ class ChatWriter:
     def _text(self, event: TextDelta) -> bytes:
         said = self._delta(event.choice, {"content": event.text})
         state = self._choices[event.choice]
+        self._in_front(event, state)
         state.places.setdefault(event.part, state.length)
         state.length += len(event.text)
         if event.choice == 0:
             self._part = event.part
         return said
+
+    def _in_front(self, event: TextDelta | PartAdded, state: _Choice) -> None:
+        """Tell that words which follow a refusal stand before it: it is a text of its own beside theirs."""
+        if state.refused and event.part not in state.places:
+            self._out.lose(f"{_where(event)}.text", "words behind a refusal stand before it in a stream", "note")
 
     def _refusal(self, event: RefusalDelta) -> bytes:
         said = self._delta(event.choice, {"refusal": event.text})
@@ -201,7 +208,7 @@ class ChatWriter:
     def _citation(self, event: CitationAdded) -> bytes:
         state = self._choice(event.choice)
         offset = 0 if state.chunks else state.places.get(event.part, 0)
-        said = annotations_said((event.citation,), offset, f"message.parts[{event.part}]", self._out)
+        said = annotations_said((event.citation,), offset, _where(event), self._out)
         return self._delta(event.choice, {"annotations": said}) if said else b""
 
     def _logprobs(self, event: LogprobsAdded) -> bytes:
@@ -221,7 +228,8 @@ class ChatWriter:
         return said
 
     def _proof(self, event: ReasoningProof) -> bytes:
-        own = self._out.own(event.extra, f"message.parts[{event.part}].")
+        where = _where(event)
+        own = self._out.own(event.extra, where + ".")
         if "chunk" in own:
             return self._frame(event, own["chunk"])
         if "reasoning_details" in own:
@@ -229,7 +237,7 @@ class ChatWriter:
         state = self._choice(event.choice)
         words = "".join(state.thoughts.get(event.part, ()))
         whole = Reasoning(words, event.signature, event.encrypted, event.origin)
-        detail = thought_said(whole, len(state.details), f"message.parts[{event.part}]", self._out)
+        detail = thought_said(whole, len(state.details), where, self._out)
         return b"" if detail is None else self._details(event.choice, [*state.details, detail])
 
     def _details(self, index: int, details: list[Any]) -> bytes:
@@ -267,22 +275,23 @@ class ChatWriter:
 
     def _call(self, event: ToolCallStarted) -> bytes:
         call = ToolCall(event.id, event.name, kind=event.call_kind, extra=event.extra)
-        return self._begin_call(event.choice, event.part, call)
+        return self._begin_call(event, call)
 
-    def _begin_call(self, index: int, part: int, call: ToolCall) -> bytes:
+    def _begin_call(self, event: ToolCallStarted | PartAdded, call: ToolCall) -> bytes:
         """The first piece of a call: who it is, and no arguments yet."""
+        index = event.choice
         begin = self._opened(index)
         state = self._choices[index]
         place = _Call(len(state.calls), call.kind)
-        state.calls[part] = place
-        said = call_said(call, f"message.parts[{part}]", self._out)
+        state.calls[event.part] = place
+        said = call_said(call, _where(event), self._out)
         said[call.kind]["input" if call.kind == "custom" else "arguments"] = ""
         return begin + self._chunk(index, {"tool_calls": [{"index": place.index, **said}]})
 
     def _arguments(self, event: ToolCallDelta) -> bytes:
         call = self._choice(event.choice).calls.get(event.part)
         if call is None:
-            self._out.lose(f"message.parts[{event.part}].arguments", "arguments of a call that never began")
+            self._out.lose(f"{_where(event)}.arguments", "arguments of a call that never began")
             return b""
         if not event.arguments:
             return b""
@@ -303,13 +312,15 @@ class ChatWriter:
     # ---- parts that came whole ----------------------------------------------------------------
 
     def _part_added(self, event: PartAdded) -> bytes:
-        part, where = event.value, f"message.parts[{event.part}]"
+        part, where = event.value, _where(event)
         begin = self._opened(event.choice)
         state = self._choices[event.choice]
         state.refused = state.refused or type(part) is Refusal
         if isinstance(part, ToolCall):
-            said = self._begin_call(event.choice, event.part, part)
+            said = self._begin_call(event, part)
             return begin + said + self._arguments(ToolCallDelta(event.part, part.arguments, event.choice))
+        if isinstance(part, Text):
+            self._in_front(event, state)
         deltas = self._deltas_of(part, event.part, where, state)
         return begin + b"".join([self._chunk(event.choice, delta) for delta in deltas])
 
@@ -325,12 +336,14 @@ class ChatWriter:
             case Image():
                 image = image_said(part, where, self._out)
                 return [] if image is None else [{"images": [image]}]
-            case Audio():
+            case Audio() if not state.sounded:
                 sound = audio_said(part, where, self._out)
+                state.sounded = bool(sound)
                 return [{"audio": sound}] if sound else []
             case Opaque(dialect="openai.chat", type="message.image"):
                 return [{"images": [part.raw]}]
-            case Opaque(dialect="openai.chat", type="message.audio"):
+            case Opaque(dialect="openai.chat", type="message.audio") if not state.sounded:
+                state.sounded = True
                 return _pieces_of_sound(part.raw)
             case _ if is_chunk(part):
                 return [{"content": [chunk_said(part, where, self._out)]}]
@@ -382,7 +395,7 @@ class ChatWriter:
     def _finish(self, index: int, event: ChoiceEnded | Ended) -> bytes:
         said = self._end_calls(index)
         if index and event.finish_reason == "unknown" and event.raw_finish_reason is None:
-            return said  # nobody said why it ended; that it has, [DONE] says
+            return self._opened(index) + said  # nobody said why it ended; that it has, [DONE] says
         refused = self._choice(index).refused
         where = f"choices[{index - 1}]." if index else ""
         reason = reason_said(event.finish_reason, event.raw_finish_reason, refused, where, self._out)
@@ -422,6 +435,12 @@ class ChatWriter:
     def _stop(self) -> None:
         self.done = True
         self._part = -1
+
+
+def _where(event: TextDelta | CitationAdded | ReasoningProof | ToolCallStarted | ToolCallDelta | PartAdded) -> str:
+    """The place of the part that an event is about, also in a further answer."""
+    message = f"choices[{event.choice - 1}].message" if event.choice else "message"
+    return f"{message}.parts[{event.part}]"
 
 
 def _pieces_of_sound(raw: Any) -> list[dict[str, Any]]:
