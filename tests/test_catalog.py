@@ -1,17 +1,21 @@
 """Names find their provider, or fail with the name that was meant; the rows that come along can all be used."""
 
 import json
+import re
 from importlib import resources
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyvox import dialects
+from polyvox import Client, Thinking, dialects
 from polyvox.auth import SCHEMES
 from polyvox.catalog import Catalog, Model, Provider, complete_url, host_of, load, url_problems
-from polyvox.errors import ConfigError, PolyvoxError, UnknownModelError, UnknownProviderError
+from polyvox.config import Settings
+from polyvox.errors import ConfigError, PolyvoxError, UnknownModelError, UnknownProviderError, UsageError
 from polyvox.keys import Secret
+from tests import providers_page
 
 CATALOG = load()
 
@@ -143,13 +147,29 @@ def test_no_name_whatever_raises_anything_but_an_error_of_ours(name):
 # ---- rows -------------------------------------------------------------------------------------
 
 
+def test_the_page_of_providers_is_up_to_date():
+    written = (Path(__file__).parent.parent / "docs" / "providers.md").read_text(encoding="utf-8")
+    assert written == providers_page.page(), "run: python -m tests.providers_page --write docs/providers.md"
+
+
+def test_there_are_rows_for_thirty_providers_and_more():
+    assert len([row for row in CATALOG.providers.values() if row.transport == "http"]) >= 30
+
+
 @pytest.mark.parametrize("provider", CATALOG.providers.values(), ids=lambda provider: provider.name)
 def test_every_row_can_be_used(provider):
     assert provider.dialect in dialects.NAMES
     assert provider.quirks <= dialects.QUIRKS.keys()
     assert provider.auth in SCHEMES
     assert provider.title
-    assert host_of(provider.base_url) in provider.hosts
+    assert set(re.findall(r"\{(\w+)\}", provider.base_url)) <= provider.needs.keys()
+    if re.match(r"https://\{\w+\}/", provider.base_url):
+        assert provider.hosts, "a host that anybody may name is bound to nothing"
+    elif not provider.needs:
+        assert host_of(provider.base_url) in provider.hosts
+    assert not provider.models_url or host_of(provider.models_url) in provider.hosts
+    assert provider.lists_models or not provider.models_url
+    assert not provider.key_of or CATALOG.providers[provider.key_of].key_env == provider.key_env
     assert provider.local or provider.transport == "demo" or provider.base_url.startswith("https://")
     assert provider.key_env or provider.auth == "none"
     assert provider.needs_key == (not provider.local and provider.transport == "http")
@@ -182,9 +202,9 @@ def test_a_provider_can_be_added_without_changing_the_catalog_it_came_from():
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
-        ({"dialect": "morse"}, "dialect: 'morse' is not one of"),
         ({"quirks": frozenset({"limps"})}, "quirks: 'limps' is not one of"),
         ({"auth": "header"}, "auth_header: is needed"),
+        ({"auth": "query"}, "auth_header: is needed"),
         ({"base_url": ""}, "base_url: is needed"),
         ({"base_url": "ftp://x"}, "must begin with https"),
         ({"base_url": "https://user:hunter2@x/v1"}, "must not hold a user or password"),
@@ -195,6 +215,25 @@ def test_a_row_that_cannot_work_is_refused_in_words(row, problem):
         Provider(**{"name": "p", "dialect": "openai.chat", "base_url": "https://x.test", **row})
     assert problem in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_row_in_a_dialect_this_version_does_not_speak_is_refused_only_when_it_is_used(monkeypatch):
+    row = Provider(name="p", dialect="morse", base_url="https://x.test", models=("morse-*",))
+    rows = CATALOG.with_provider(row)
+    assert rows.resolve("morse-1").provider is row
+    monkeypatch.setattr("polyvox.catalog.load", lambda: rows)
+    client = Client("morse-1", api_key="k", settings=Settings())
+    for use in (client.ask, client.explain):
+        with pytest.raises(ConfigError, match="p speaks morse, which this version of polyvox does not") as caught:
+            use("hi")
+        assert "openai.chat" in caught.value.hint
+    with pytest.raises(UsageError, match="no list of models"):
+        client.models()
+
+
+def test_options_of_a_row_stay_beside_those_of_the_settings():
+    row = CATALOG.with_overrides({"vertex": {"options": {"project": "p"}}}).providers["vertex"]
+    assert row.options == {"location": "global", "project": "p"}
 
 
 def test_settings_change_a_row_and_say_where_its_address_came_from():
@@ -233,6 +272,34 @@ def test_a_provider_shows_no_header_whatever_way_it_is_printed():
     provider = CATALOG.with_overrides(overrides).providers["openai"]
     assert "canary" not in f"{provider} {provider!r} {[provider]}"
     assert "secret-canary" not in str(provider.secret_headers)
+
+
+def test_a_key_of_gemini_stands_in_a_header_and_in_no_address():
+    client = Client("gemini/gemini-next", api_key="planted-canary", settings=Settings())
+    shown = client.explain("hello", stream=True, seed=3)
+    assert shown.url == (
+        "https://generativelanguage.googleapis.com/v1beta/models/gemini-next:streamGenerateContent?alt=sse"
+    )
+    assert shown.headers["x-goog-api-key"] == "$GOOGLE_API_KEY" and "canary" not in shown.curl()
+    assert shown.describe()["body"] == {
+        "contents": [{"role": "user", "parts": [{"text": "hello"}]}],
+        "generationConfig": {"seed": 3},
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "fields", "lost"),
+    [
+        ({}, {"top_k": 5, "thinking": {"type": "enabled", "budget_tokens": 2000}}, []),
+        ({"fields": {"top_k": "inferenceConfig.topK"}}, {"inferenceConfig": {"topK": 5}}, ["thinking"]),
+    ],
+)
+def test_bedrock_is_told_what_only_models_know_where_the_settings_say(options, fields, lost):
+    settings = Settings(providers={"bedrock": {"options": {"region": "eu-central-1", **options}}})
+    client = Client("bedrock/anthropic.some-model-v1:0", api_key="k", settings=settings)
+    shown = client.explain("hello", top_k=5, thinking=Thinking(budget_tokens=2000))
+    assert shown.describe()["body"]["additionalModelRequestFields"] == fields
+    assert [loss.field for loss in shown.losses] == lost
 
 
 # ---- addresses --------------------------------------------------------------------------------

@@ -5,7 +5,10 @@ It reads `data/` and knows no key, no environment and no network.
 from __future__ import annotations
 
 import functools
+import re
+import threading
 from collections.abc import Callable, Iterable, Mapping
+from datetime import date
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
@@ -16,13 +19,17 @@ from msgspec import Struct
 
 from polyvox import dialects
 from polyvox.errors import ConfigError, InputError, UnknownModelError, UnknownProviderError
+from polyvox.models import Model as Model
+from polyvox.models import problems_of
 
-AuthScheme = Literal["bearer", "header", "none"]
+AuthScheme = Literal["bearer", "header", "query", "azure", "google", "sigv4", "none"]
 AUTH_SCHEMES: Final[tuple[str, ...]] = get_args(AuthScheme)
 
 # Wide enough for one or two slipped letters, too narrow for a model family named after its maker.
 _TYPO_RATIO = 0.75
 _TYPO_LENGTH = 2
+# How providers mark a snapshot of a model: its date, or the newest one.
+_SNAPSHOT = re.compile(r"[-@](20[0-9]{6}|20[0-9]{2}-[0-9]{2}-[0-9]{2}|latest)$")
 
 
 class Provider(Struct, frozen=True, kw_only=True):
@@ -30,30 +37,44 @@ class Provider(Struct, frozen=True, kw_only=True):
 
     Attributes:
         name, title, docs: what users type, what they read, and the page where keys are made.
-        dialect: a name from `polyvox.dialects.NAMES`.
-        base_url: what the dialect's paths are appended to, without a slash at its end.
+        dialect: a name from `polyvox.dialects.NAMES`; one this version does not speak is refused when it is used.
+        base_url: what the dialect's paths are appended to, without a slash at its end; {name} in it is filled
+            from the option of that name.
+        base_url_at: addresses in its place, by the value of the option that decides.
+        needs: the options that its address or its proof needs, and the environment variables that may say them.
         url_source: who said `base_url`: "catalog", "argument", "env NAME" or "file:line".
-        auth: a name from `polyvox.auth.SCHEMES`; auth_header names the header of scheme "header".
+        auth: a name from `polyvox.auth.SCHEMES`; auth_header names the header of scheme "header", or the
+            parameter of scheme "query".
         key_env, base_url_env: environment variables that may hold the key or the address, best first.
-        hosts: lower-case host names the key may be sent to; the host of `base_url` when not given.
+        key_parts: variables whose values, with ":" between them, are the key together; the last may be missing.
+        key_files: files whose text is the key, each beginning with a variable: "$HOME/login.json".
+        key_of: the provider whose key it takes, where it is the same account in another dialect.
+        hosts: lower-case host names the key may be sent to, "*.example.com" for all below one; the host of
+            `base_url` when not given.
         quirks: names from `polyvox.dialects.QUIRKS`.
         headers: sent with every request; secret_headers too, but never shown; secret_sources: where
             those come from, as `FoundKey.source` says it.
         options: the dialect's own settings.
         default_model: what the provider's bare name means.
         models: glob patterns of bare model names it serves.
+        lists_models: whether it tells its models when asked; models_url is where, if not where its dialect has it.
         local: it runs on the user's own machine and works without a key.
-        transport: "http", or "demo" for the one that answers by itself.
+        transport: "http", or "demo" for the one that answers by itself, "local" for model files run in this process.
     """
 
     name: str
     dialect: str
     base_url: str = ""
+    base_url_at: dict[str, str] = {}
+    needs: dict[str, tuple[str, ...]] = {}
     url_source: str = "catalog"
     auth: AuthScheme = "bearer"
     auth_header: str = ""
     key_env: tuple[str, ...] = ()
     base_url_env: tuple[str, ...] = ()
+    key_parts: tuple[str, ...] = ()
+    key_files: tuple[str, ...] = ()
+    key_of: str = ""
     hosts: tuple[str, ...] = ()
     quirks: frozenset[str] = frozenset()
     headers: dict[str, str] = {}
@@ -62,8 +83,10 @@ class Provider(Struct, frozen=True, kw_only=True):
     options: dict[str, Any] = {}
     default_model: str | None = None
     models: tuple[str, ...] = ()
+    lists_models: bool = True
+    models_url: str = ""
     local: bool = False
-    transport: Literal["http", "demo"] = "http"
+    transport: Literal["http", "demo", "local"] = "http"
     docs: str | None = None
     title: str = ""
 
@@ -72,7 +95,7 @@ class Provider(Struct, frozen=True, kw_only=True):
         problems = tuple(_problems_of(self))
         if problems:
             raise ConfigError(f"the provider {self.name!r} is described wrongly", problems=problems)
-        if not self.hosts and self.base_url:
+        if not self.hosts and self.base_url and "{" not in self.base_url:
             msgspec.structs.force_setattr(self, "hosts", (host_of(self.base_url),))
 
     def __repr__(self) -> str:
@@ -87,21 +110,6 @@ class Provider(Struct, frozen=True, kw_only=True):
         return self.auth != "none" and not self.local
 
 
-class Model(Struct, frozen=True, kw_only=True):
-    """What is known of a model at a provider. Limits are in tokens; None is not known.
-
-    capabilities are words like "vision", "tools", "schema", "reasoning"; retires is an ISO date.
-    """
-
-    id: str
-    provider: str
-    context: int | None = None
-    max_output: int | None = None
-    aliases: tuple[str, ...] = ()
-    capabilities: tuple[str, ...] = ()
-    retires: str | None = None
-
-
 class Target(Struct, frozen=True):
     """Who is meant by a name: the provider, the model exactly as it goes on the wire, what is known of it."""
 
@@ -114,23 +122,43 @@ class Target(Struct, frozen=True):
         """The full name, "provider/model"."""
         return f"{self.provider.name}/{self.model}"
 
+    @property
+    def known_as(self) -> str:
+        """The full name its facts go by: one account in several dialects has the same models."""
+        return f"{self.provider.key_of or self.provider.name}/{self.model}"
+
 
 class Catalog:
     """Providers by name and the models known of them; a value, never changed."""
 
-    __slots__ = ("_by_name", "models", "providers")
+    __slots__ = ("_bare", "_by_name", "models", "providers")
 
     def __init__(self, providers: Mapping[str, Provider], models: Iterable[Model] = ()) -> None:
         self.providers: dict[str, Provider] = dict(providers)
         self.models: tuple[Model, ...] = tuple(models)
-        self._by_name: dict[str, dict[str, Model]] = {}
+        self._by_name: dict[tuple[str, str], Model] = {}
+        self._bare: dict[str, dict[str, Model]] = {}
         for model in self.models:
             for name in (model.id, *model.aliases):
-                self._by_name.setdefault(name, {})[model.provider] = model
+                self._by_name[model.provider, name] = model
+                if model.bare:
+                    self._bare.setdefault(name, {})[model.provider] = model
+
+    def _with(self, providers: dict[str, Provider]) -> Catalog:
+        """The same models, which are many, at other providers."""
+        made = object.__new__(Catalog)
+        made.providers, made.models = providers, self.models
+        made._by_name, made._bare = self._by_name, self._bare
+        return made
 
     def with_provider(self, provider: Provider) -> Catalog:
         """This catalog with one provider added or replaced."""
-        return Catalog({**self.providers, provider.name: provider}, self.models)
+        return self._with({**self.providers, provider.name: provider})
+
+    def with_model(self, model: Model) -> Catalog:
+        """This catalog with one model added, or in the place of the one with its id at its provider."""
+        others = [known for known in self.models if (known.provider, known.id) != (model.provider, model.id)]
+        return Catalog(self.providers, (*others, model))
 
     def with_overrides(
         self, overrides: Mapping[str, Mapping[str, Any]], origins: Mapping[str, str] | None = None
@@ -142,7 +170,7 @@ class Catalog:
         providers = dict(self.providers)
         for name, values in overrides.items():
             providers[name] = _overridden(providers.get(name), name, values, origins or {})
-        return Catalog(providers, self.models)
+        return self._with(providers)
 
     def provider(self, name: str) -> Provider:
         """The provider of this name; UnknownProviderError with the nearest names otherwise."""
@@ -152,8 +180,25 @@ class Catalog:
             raise _unknown_provider(name, self.providers) from None
 
     def info(self, provider: str, model: str) -> Model | None:
-        """What is known of a model at a provider, or None."""
-        return self._by_name.get(model, {}).get(provider)
+        """What is known of a model at a provider, or None. A dated snapshot is known as its model is."""
+        names = [model]
+        if dated := _SNAPSHOT.search(model):
+            names.append(model[: dated.start()])
+        row = self.providers.get(provider)
+        owners = [provider, row.key_of] if row is not None and row.key_of else [provider]
+        known = (self._by_name.get((owner, name)) for owner in owners for name in names)
+        return next((found for found in known if found is not None), None)
+
+    def successor(self, target: Target, today: date) -> Target:
+        """Who to ask instead of a model that is deprecated or retired on a day; the same target where nobody
+        is named. Only for names that leave the choice to us, or whoever asks for an upgrade."""
+        seen = {target.model}
+        while target.info and target.info.successor and target.info.standing(today) != "alive":
+            if target.info.successor in seen:
+                break
+            target = self._at(target.provider, target.info.successor)
+            seen.add(target.model)
+        return target
 
     def resolve(
         self,
@@ -194,6 +239,17 @@ class Catalog:
             )
         return self._at(found[0], name)
 
+    def claims(self, name: str) -> bool:
+        """Whether a name that is no alias belongs to somebody: a provider, a model that is known, or one that a
+        provider's patterns take. `resolve` may still refuse it, as ambiguous or incomplete."""
+        left, separator, _ = split_name(name)
+        if not name or (separator and left.lower() in self.providers) or name.lower() in self.providers:
+            return True
+        try:
+            return bool(self._serving(name) or (separator and self._serving_tagged(name, left, separator)))
+        except UnknownProviderError:
+            return False
+
     def _at(self, provider: Provider, model: str) -> Target:
         if not model:
             raise UnknownModelError(
@@ -212,7 +268,7 @@ class Catalog:
 
     def _serving(self, name: str) -> list[Provider]:
         """Providers of a bare name: those whose model it is, else those whose patterns take it."""
-        exact = [self.providers[known] for known in self._by_name.get(name, ()) if known in self.providers]
+        exact = [self.providers[known] for known in self._bare.get(name, ()) if known in self.providers]
         return exact or self._matching(name, lambda pattern: (":" in pattern) == (":" in name) and pattern != "*:*")
 
     def _serving_tagged(self, name: str, left: str, separator: str) -> list[Provider]:
@@ -238,14 +294,14 @@ class Catalog:
     def _nothing_serves(self, name: str) -> InputError:
         if not name:
             return UnknownModelError("the model name is empty", hint="say provider/model")
-        near = _nearest(name, self._by_name, n=3, cutoff=0.6)
+        near = _nearest(name, self._bare, n=3, cutoff=0.6)
         near = near or _nearest(name, self.providers, n=1, cutoff=_TYPO_RATIO)
         full = [self._full(other) for other in near]
         hint = f"did you mean {' or '.join(full)}?" if full else f"say which provider serves it: PROVIDER/{name}"
         return UnknownModelError(f"no provider is known to serve {name!r}", hint=hint)
 
     def _full(self, name: str) -> str:
-        owners = self._by_name.get(name)
+        owners = self._bare.get(name)
         return f"{next(iter(owners))}/{name}" if owners else name
 
 
@@ -253,16 +309,61 @@ class Catalog:
 
 
 @functools.cache
-def load() -> Catalog:
-    """The catalog that comes with polyvox, read once."""
+def _packaged() -> Catalog:
+    """What comes with polyvox, read once."""
     import tomllib
 
     folder = Path(__file__).parent / "data"
     rows = tomllib.loads((folder / "providers.toml").read_text(encoding="utf-8"))
     providers = {name: _provider(name, row) for name, row in rows.items()}
     # The first row of the file is a note on where its facts come from.
-    _, *models = msgspec.json.decode((folder / "models.json").read_bytes())
-    return Catalog(providers, msgspec.convert(models, list[Model]))
+    _, *models = msgspec.json.decode((folder / "models.json").read_bytes(), type=list[msgspec.Raw])
+    decode = msgspec.json.Decoder(Model).decode
+    return Catalog(providers, map(decode, models))
+
+
+_lock = threading.Lock()
+_with_added: Catalog | None = None
+
+
+def load() -> Catalog:
+    """The catalog that comes with polyvox, with the models added by the program. The same object until one is added."""
+    return _with_added or _packaged()
+
+
+def add_model(model: Model | None = None, /, **facts: Any) -> Model:
+    """Make a model known to all clients of this program, in the place of what was known of it.
+
+    Takes a Model or its fields; raises ConfigError, with every problem, for facts that cannot be.
+
+        >>> add_model(id="house-7b", provider="vllm", context=8192, bare=True).name
+        'vllm/house-7b'
+        >>> load().resolve("house-7b").provider.name
+        'vllm'
+    """
+    global _with_added
+    if model is None:
+        try:
+            model = msgspec.convert(facts, Model)
+        except msgspec.ValidationError as error:
+            raise ConfigError(
+                f"the model {str(facts.get('id'))!r} is described wrongly", problems=(str(error),)
+            ) from None
+    elif facts or not isinstance(model, Model):
+        raise InputError("add_model takes a Model, or the fields of one", param="model")
+    problems = tuple(problems_of(model))
+    if problems:
+        raise ConfigError(f"the model {model.id!r} is described wrongly", problems=problems)
+    with _lock:
+        _with_added = load().with_model(model)
+    return model
+
+
+def forget_models() -> None:
+    """Forget the models that were added: the catalog is again what came with polyvox."""
+    global _with_added
+    with _lock:
+        _with_added = None
 
 
 def _provider(name: str, row: Mapping[str, Any]) -> Provider:
@@ -289,8 +390,8 @@ def _overridden(old: Provider | None, name: str, values: Mapping[str, Any], orig
     # A new provider without a word on its protocol is what nearly all of them are.
     row: dict[str, Any] = {"dialect": "openai.chat"} if old is None else msgspec.structs.asdict(old)
     secret = {**row.pop("secret_headers", {}), **secret}
-    headers = {**row.get("headers", {}), **changes.pop("headers", {})}
-    provider = _provider(name, {**row, **changes, "headers": headers})
+    tables = {field: {**row.get(field, {}), **changes.pop(field, {})} for field in ("headers", "options")}
+    provider = _provider(name, {**row, **changes, **tables})
     if not secret:
         return provider
     said = [origins.get(f"{place}.secret_headers.{header}", "argument") for header in secret]
@@ -299,12 +400,10 @@ def _overridden(old: Provider | None, name: str, values: Mapping[str, Any], orig
 
 
 def _problems_of(provider: Provider) -> Iterable[str]:
-    if provider.dialect not in dialects.NAMES:
-        yield f"dialect: {provider.dialect!r} is not one of {', '.join(dialects.NAMES)}"
     for quirk in sorted(provider.quirks - dialects.QUIRKS.keys()):
         yield f"quirks: {quirk!r} is not one of {', '.join(dialects.QUIRKS)}"
-    if provider.auth == "header" and not provider.auth_header:
-        yield "auth_header: is needed with auth = 'header'"
+    if provider.auth in ("header", "query") and not provider.auth_header:
+        yield f"auth_header: is needed with auth = {provider.auth!r}"
     if not provider.base_url and provider.transport == "http":
         yield "base_url: is needed"
     if provider.base_url:
