@@ -11,7 +11,7 @@ import pytest
 
 import polyvox
 import polyvox.portal
-from polyvox import AsyncClient, Client, Image, Message, Refusal, Response, Text, ToolCall, ToolResult, backends
+from polyvox import AsyncClient, Client, Response, Text, backends
 from polyvox.backends import backend_of, litellm, register_backend
 from polyvox.config import Settings
 from polyvox.errors import (
@@ -29,7 +29,6 @@ from polyvox.errors import (
     StreamInterruptedError,
 )
 from polyvox.testing.fault_server import FaultServer, answer, send, stall
-from polyvox.types import Citation, Opaque, Reasoning
 
 
 @pytest.fixture(autouse=True)
@@ -350,6 +349,15 @@ def test_the_anthropic_shape_both_ways():
         list(client.stream("hello"))
 
 
+def test_the_headers_a_call_chooses_go_along_and_those_of_the_library_stay_its_own():
+    create = Method({"role": "assistant", "content": [{"type": "text", "text": "hi"}], "stop_reason": "end_turn"})
+    client = SimpleNamespace(messages=SimpleNamespace(create=create))
+    extra = {"anthropic.messages": {"anthropic-beta": "files-1,context-1"}}
+    client_of(client).ask("hello", max_tokens=9, extra=extra, headers={"x-mine": "yes"})
+    assert create.calls[0]["extra_headers"] == {"anthropic-beta": "files-1,context-1", "x-mine": "yes"}
+    assert "anthropic-beta" not in create.calls[0]
+
+
 def test_the_ollama_shape_both_ways():
     lines = [
         {"model": "m-1", "message": {"role": "assistant", "content": "h"}, "done": False},
@@ -417,185 +425,6 @@ def test_a_model_must_be_named_and_a_dialect_must_be_offered():
         backend_of(client, dialect="anthropic.messages")
     with pytest.raises(InputError, match="no client library speaks 'gemini'"):
         backend_of(client, dialect="gemini")
-
-
-# ---- the Responses form -----------------------------------------------------------------------
-
-
-def responses_client(*answers):
-    create = Method(*answers)
-    return SimpleNamespace(responses=SimpleNamespace(create=create)), create
-
-
-def test_a_conversation_with_tools_in_the_responses_form():
-    output = [
-        {"type": "reasoning", "id": "rs", "summary": [{"type": "summary_text", "text": "hm"}]},
-        {"type": "message", "role": "assistant", "content": [
-            {"type": "output_text", "text": "see", "annotations": [
-                {"type": "url_citation", "url": "https://x.test", "title": "X", "start_index": 0, "end_index": 3}]},
-            {"type": "refusal", "refusal": "but no"},
-        ]},
-        {"type": "function_call", "call_id": "call_2", "name": "look", "arguments": "{}"},
-        {"type": "web_search_call", "id": "ws"},
-    ]  # fmt: skip
-    client, create = responses_client({"id": "r", "model": "m-1", "status": "completed", "output": output})
-    history = [
-        Message("user", (Text("look"), Image(b"\x89PNG", media_type="image/png"))),
-        Message("assistant", (Text("I "), Text("do"), ToolCall("call_1", "look", '{"at": 1}'))),
-        Message("tool", (ToolResult("call_1", (Text("nothing"),)),)),
-    ]
-    response = client_of(client, system="be kind").ask(
-        history, max_tokens=9, effort="low", tools=[polyvox.Tool("look", "Look at it")], seed=1
-    )
-    assert create.calls[0] == {
-        "model": "m",
-        "max_output_tokens": 9,
-        "reasoning": {"effort": "low"},
-        "tools": [
-            {"type": "function", "name": "look", "description": "Look at it", "parameters": {}, "strict": False}
-        ],
-        "input": [
-            {"role": "system", "content": "be kind"},
-            {"role": "user", "content": [
-                {"type": "input_text", "text": "look"},
-                {"type": "input_image", "detail": "auto", "image_url": "data:image/png;base64,iVBORw=="},
-            ]},
-            {"role": "assistant", "content": "I do"},
-            {"type": "function_call", "call_id": "call_1", "name": "look", "arguments": '{"at": 1}'},
-            {"type": "function_call_output", "call_id": "call_1", "output": "nothing"},
-        ],
-    }  # fmt: skip
-    assert [loss.field for loss in response.losses] == ["seed"]
-    thought, words, refusal, call, search = response.message.parts
-    assert isinstance(thought, Reasoning) and thought.text == "hm"
-    assert isinstance(words, Text) and isinstance(words.citations[0], Citation)
-    assert (words.citations[0].url, words.citations[0].end) == ("https://x.test", 3)
-    assert refusal == Refusal("but no")
-    assert call == ToolCall("call_2", "look", "{}")
-    assert isinstance(search, Opaque) and search.raw == {"type": "web_search_call", "id": "ws"}
-    assert response.finish_reason == "tool_calls"
-
-
-def test_a_schema_and_what_has_no_place_in_the_responses_form():
-    client, create = responses_client({"output_text": "{}"})
-    response = client_of(client).ask(
-        "x", schema={"type": "object"}, verbosity="low", tool_choice="auto", thinking=polyvox.Thinking(budget_tokens=9)
-    )
-    assert create.calls[0]["text"] == {
-        "verbosity": "low",
-        "format": {"type": "json_schema", "name": "answer", "schema": {"type": "object"}},
-    }
-    assert [loss.field for loss in response.losses] == ["thinking.budget_tokens"]
-
-
-def test_what_the_responses_form_told_goes_back_as_it_was():
-    output = [
-        {"type": "reasoning", "id": "rs", "summary": [], "encrypted_content": "sealed"},
-        {"type": "web_search_call", "id": "ws", "status": "completed"},
-        {"type": "custom_tool_call", "call_id": "call_1", "name": "run", "input": "1+1"},
-        {"type": "message", "role": "assistant", "content": [{"type": "refusal", "refusal": "no"}, {"type": "odd"}]},
-    ]
-    client, create = responses_client({"output": output}, {"output_text": "done"})
-    talk = client_of(client).chat(tools=[polyvox.Tool("run", kind="custom", format={"type": "text"})])
-    first = talk.ask("hello")
-    assert first.finish_reason == "tool_calls" and first.message.parts[0].encrypted == "sealed"
-    assert first.tool_calls[0].kind == "custom"
-    result = ToolResult("call_1", (Text("2"), Image(url="https://x.test/2.png")), is_error=True)
-    second = talk.ask(Message("tool", (result,)))
-    assert create.calls[1]["tools"] == [{"type": "custom", "name": "run", "format": {"type": "text"}}]
-    assert create.calls[1]["input"] == [
-        {"role": "user", "content": "hello"},
-        *output[:3],
-        {"role": "assistant", "content": "no"},
-        {"type": "odd"},
-        {"type": "function_call_output", "call_id": "call_1", "output": "2"},
-    ]
-    assert [(loss.field, loss.severity) for loss in second.losses] == [
-        ("messages[1].parts[3]", "note"), ("messages[2].parts[0]", "loss"), ("messages[2].parts[0].is_error", "note"),
-    ]  # fmt: skip
-
-
-def test_what_the_responses_form_cannot_carry_is_told():
-    client, create = responses_client({"output_text": "ok"}, {"output_text": "ok"})
-    asked = [
-        Message(
-            "user",
-            (
-                Text("see", citations=(Citation(url="https://x.test"),)),
-                Image(url="https://x.test/a.png", detail="low"),
-                Image(file_id="file_1"),
-                polyvox.Audio(b"RIFF", media_type="audio/wav"),
-                Reasoning("foreign"),
-            ),
-            name="ann",
-        )
-    ]
-    response = client_of(client).ask(
-        asked,
-        tools=[polyvox.Tool("a"), Opaque("openai.responses", "web_search", {"type": "web_search"}),
-               Opaque("anthropic.messages", "bash", {"type": "bash"})],
-        tool_choice=polyvox.ToolChoice("required", ("a", "b"), subset=True),
-        extra={"openai.responses": {"store": False}, "other": {"k": 1}},
-        schema={"type": "object"},
-    )  # fmt: skip
-    body = create.calls[0]
-    assert body["store"] is False and body["tool_choice"] == "required"
-    assert [tool.get("name", tool["type"]) for tool in body["tools"]] == ["a", "web_search"]
-    assert body["input"][0]["content"] == [
-        {"type": "input_text", "text": "see"},
-        {"type": "input_image", "detail": "low", "image_url": "https://x.test/a.png"},
-        {"type": "input_image", "detail": "auto", "file_id": "file_1"},
-    ]
-    assert [(loss.field, loss.severity) for loss in response.losses] == [
-        ("messages[0].name", "note"), ("messages[0].parts[0]", "note"), ("messages[0].parts[3]", "loss"),
-        ("messages[0].parts[4]", "loss"), ("tools[2]", "loss"), ("tool_choice", "loss"), ("extra.other", "note"),
-    ]  # fmt: skip
-    client_of(client).ask("x", tools=[polyvox.Tool("a")], tool_choice="a", response_format="json")
-    assert create.calls[1]["tool_choice"] == {"type": "function", "name": "a"}
-    assert create.calls[1]["text"] == {"format": {"type": "json_object"}}
-
-
-@pytest.mark.parametrize(
-    ("given", "error", "words"),
-    [
-        ({"output": [{"type": "function_call", "name": "f"}]}, BadResponseError, "without an id"),
-        ({"output": [{"type": "function_call", "call_id": "c"}]}, BadResponseError, "unexpected shape"),
-        ({"output": None, "output_text": None}, BadResponseError, "no output"),
-        ({"output": 5}, BadResponseError, "unexpected shape"),
-        (APIStatusError("x", None, status_code=502, response=reply(502, b"<html>bad gateway")), ServerError, "<html>"),
-        (
-            APIStatusError("x", {"message": "slow", "code": "rate_limit_exceeded"}, status_code=429),
-            RateLimitError,
-            "sl",
-        ),
-    ],
-)
-def test_an_answer_the_responses_form_does_not_know_is_one_clear_error(given, error, words):
-    client, _ = responses_client(given)
-    with pytest.raises(error, match=words):
-        client_of(client).ask("x")
-
-
-@pytest.mark.parametrize(
-    ("given", "reason"),
-    [
-        ({"output_text": "x", "status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}, "length"),
-        ({"output_text": "x", "status": "incomplete", "incomplete_details": {"reason": "odd"}}, "incomplete"),
-        ({"output_text": "x", "status": "in_progress"}, "incomplete"),
-        ({"output_text": "x"}, "stop"),
-    ],
-)
-def test_why_an_answer_of_the_responses_form_ended(given, reason):
-    client, _ = responses_client(given)
-    assert client_of(client).ask("x").finish_reason == reason
-
-
-def test_a_failed_answer_of_the_responses_form_is_an_error():
-    client, _ = responses_client(
-        {"output": [], "status": "failed", "error": {"code": "rate_limit_exceeded", "message": "slow"}}
-    )
-    with pytest.raises(RateLimitError, match="slow"):
-        client_of(client).ask("x")
 
 
 # ---- what libraries raise ---------------------------------------------------------------------
@@ -745,25 +574,6 @@ def test_the_deadline_ends_a_call_through_a_real_client_and_its_thread_too(sdk):
             client_of(real).ask("hello", timeout=0.4)
         assert time.monotonic() - began < 1.5
         assert server.wait_for(lambda each: each.open_connections == 0, 5), "its own limit lets the thread end"
-
-
-def test_a_real_openai_client_speaks_responses_where_that_is_said(sdk):
-    body = {
-        "id": "resp_1", "object": "response", "created_at": 7, "model": "m-1", "status": "completed", "error": None,
-        "incomplete_details": None, "parallel_tool_calls": True, "tool_choice": "auto", "tools": [],
-        "output": [{"type": "message", "id": "msg", "role": "assistant", "status": "completed", "content": [
-            {"type": "output_text", "text": "hi", "annotations": []}]}],
-        "usage": {"input_tokens": 4, "input_tokens_details": {"cached_tokens": 1}, "output_tokens": 2,
-                  "output_tokens_details": {"reasoning_tokens": 1}, "total_tokens": 6},
-    }  # fmt: skip
-    with FaultServer(json_answer(body)) as server:
-        real = sdk("OpenAI", server.url)
-        register_backend("mine", real, dialect="openai.responses")
-        response = Client("mine/m", settings=Settings()).ask("hello", max_tokens=20)
-        assert server.requests[0].startswith(b"POST /v1/responses ")
-    assert (response.text, response.created, response.finish_reason) == ("hi", 7.0, "stop")
-    usage = response.usage
-    assert (usage.input, usage.cache_read, usage.output, usage.reasoning, usage.total) == (4, 1, 2, 1, 6)
 
 
 @pytest.mark.parametrize("kind", ["Anthropic", "AsyncAnthropic"])

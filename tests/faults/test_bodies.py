@@ -7,8 +7,8 @@ import zlib
 
 import pytest
 
-from polyvox import engine
 from polyvox.dialects import framing
+from polyvox.engine import deployment as reading
 from polyvox.testing.fault_server import answer, endless, fin, rst, send, sleep, stall
 from polyvox.transports.http import clock
 from tests.faults.calls import (
@@ -194,7 +194,7 @@ def test_json_without_the_check_sum_of_its_compressed_data_is_not_an_answer(told
 
 
 def test_a_bomb_is_stopped_at_the_limit_of_decoded_bytes(told, serve, stream, monkeypatch):
-    monkeypatch.setattr(engine, "MAX_BODY", 4 * MEBI)
+    monkeypatch.setattr(reading, "MAX_BODY", 4 * MEBI)
     monkeypatch.setattr(framing, "MAX_FRAME", 4 * MEBI)
     bomb = gzip.compress(bytes(64 * MEBI)) * 16  # a gibibyte
     server = serve(zipped(bomb))

@@ -2,8 +2,8 @@
 
 import pytest
 
-from polyvox import engine
 from polyvox.dialects import framing
+from polyvox.engine import deployment as reading
 from polyvox.testing.fault_server import endless, send
 from tests.faults.calls import EVERY_DIALECT, MEBI, ONE_FACE, begun, chunked, head_of, peak_of
 
@@ -61,11 +61,11 @@ def test_a_stream_of_words_without_end_is_refused_at_the_limit(told, serve, dial
 @ONE_FACE
 @EVERY_DIALECT
 def test_a_whole_answer_without_end_is_refused_at_the_limit(told, serve, dialect, monkeypatch):
-    monkeypatch.setattr(engine, "MAX_BODY", 16 * MEBI)
+    monkeypatch.setattr(reading, "MAX_BODY", 16 * MEBI)
     server = serve(send(head_of(dialect)), endless(BLOCK))
     heard, peak = peak_of(lambda: told(server, stream=False, dialect=dialect, retries=0))
     heard.ended_in("bad_response", sent="yes", says="larger than 16777216 bytes")
-    assert peak < 2 * engine.MAX_BODY
+    assert peak < 2 * reading.MAX_BODY
 
 
 @ONE_FACE

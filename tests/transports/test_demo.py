@@ -451,7 +451,7 @@ QUESTIONS = {
     ),
     "calls": Request("demo", (user("weather and clock"),), (WEATHER, CLOCK), max_tokens=100),
     "results": Request("demo", TALK, (WEATHER,), max_tokens=100),
-    "a limit": Request("demo", (user("hello there"),), max_tokens=4),
+    "a limit": Request("demo", (user("hello there"),), max_tokens=16),
     "a stop sequence": Request("demo", (user("hello there"),), max_tokens=100, stop=("there",)),
     "a schema": Request("demo", (user("a tree"),), response_format=ResponseFormat("schema", TREE), max_tokens=100),
 }
@@ -462,19 +462,23 @@ QUESTIONS = {
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def test_the_demo_asked_in_any_dialect_answers_the_same(name, question, stream):
     request, room, at = replace(QUESTIONS[question], stream=stream), dialect(name), Endpoint()
-    wire, _ = room.encode_request(request, at)
+    wire, losses = room.encode_request(request, at)
     room.check_request(wire)
+    if any(loss.severity == "loss" for loss in losses):
+        assert question == "a stop sequence" and name == "openai.responses"  # the one thing a protocol cannot ask for
+        return
     expected, thought = think(request), think(room.decode_request(wire, at))
     assert (thought.message, thought.finish_reason) == (expected.message, expected.finish_reason)
     asked = room.peek(wire)
     if stream:
         writer, reader, collector = room.writer(asked), room.reader(at), Collector()
-        for event in reader.feed(b"".join(map(writer.send, as_words(thought)))):
+        for event in [*reader.feed(b"".join(map(writer.send, as_words(thought)))), *reader.close()]:
             collector.add(event)
         got = collector.response()
     else:
         got = room.decode_response(room.encode_response(thought, asked)[0], at)
-    assert got.complete and (got.text, got.model) == (expected.text, "demo")
+    assert got.complete and got.text == expected.text
+    assert got.model in ("demo", None)  # some protocols do not name who answered
     assert [(call.name, call.args) for call in got.tool_calls] == [(c.name, c.args) for c in expected.tool_calls]
     assert got.finish_reason == expected.finish_reason
     assert (got.usage.input, got.usage.output) == (thought.usage.input, thought.usage.output)
@@ -624,7 +628,7 @@ def test_another_model_is_not_found_here():
 
 
 def test_other_places_are_not_found_but_the_models_are():
-    assert post(body(), url="http://demo.invalid/v1/embeddings")[0] == 404
+    assert post(body(), url="http://demo.invalid/v1/nothing")[0] == 404
     assert post(body(), method="GET")[0] == 404
     status, _, chunks = post(b"", url="http://demo.invalid/v1/models", method="GET")
     assert status == 200 and [model["id"] for model in json.loads(chunks[0])["data"]] == ["demo"]

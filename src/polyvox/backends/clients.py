@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from polyvox.backends.failures import client_failure, headers_of
 from polyvox.backends.pieces import Pieces, Whole
 from polyvox.backends.reading import as_json, is_stand_in
-from polyvox.backends.shapes import Codec, Create, Shape, chosen, offered
+from polyvox.backends.shapes import Create, Shape, chosen, offered
 from polyvox.backends.values import EventReader
 from polyvox.backends.worker import called, runs_in_loop
-from polyvox.dialects import Endpoint, Reader, Reply, dialect, encode_json, guarded, snippet
+from polyvox.dialects import Dialect, Endpoint, Reader, Reply, encode_json, guarded, snippet
 from polyvox.dialects.collect import as_events
 from polyvox.errors import BadResponseError, InputError, PolyvoxError
 from polyvox.types import Loss, Request, Response
@@ -30,7 +30,7 @@ class Asked(NamedTuple):
     """A call to come: in which shape, what is called with which arguments, and how its answer is read."""
 
     shape: Shape
-    codec: Codec
+    codec: Dialect
     create: Create
     arguments: Json
     at: Endpoint
@@ -80,7 +80,8 @@ class ClientBackend:
         codec, at = shape.codec(), self._at(request)
         wire, losses = codec.encode_request(request, at)
         body: Json = json.loads(wire.body)
-        arguments, more = _arguments(create, body, options)
+        chosen_headers = {name: wire.headers[name] for name in shape.headers if name in wire.headers}
+        arguments, more = _arguments(create, body, {**chosen_headers, **options.headers}, options.timeout)
         return Asked(shape, codec, create, {**arguments, **self._fixed}, at), losses + more
 
     async def answer(self, asked: Asked) -> tuple[Response, str | None]:
@@ -107,16 +108,14 @@ class ClientBackend:
         return response, request_id if isinstance(request_id, str) else None
 
     async def open(self, asked: Asked) -> tuple[Pieces | Whole, Reader]:
-        """See `Backend`. A client that answers in one piece, or cannot be read in many, is told as a stream."""
-        if asked.shape.frame is None:
-            return self._whole(asked, (await self.answer(asked))[0])
+        """See `Backend`. A client that answers in one piece all the same is told as a stream."""
         start = partial(asked.create, **asked.arguments)
         failed = partial(asked.failure, self.name)
         pieces = Pieces(f"polyvox-{self.name}", start, partial(_framed, asked.shape), failed)
         try:
             if await pieces.open(runs_in_loop(asked.create), lambda made: asked.shape.read(made) is not None):
                 pieces.headers = headers_of(pieces.source)
-                return pieces, dialect(asked.shape.dialect).reader(asked.at)
+                return pieces, asked.codec.reader(asked.at)
             response, _ = self._read(asked, pieces.given)
         except BaseException:
             await pieces.close()
@@ -139,12 +138,14 @@ class ClientBackend:
 def _framed(shape: Shape, piece: Any) -> bytes:
     """A piece of a stream as its bytes on the wire."""
     found = as_json(piece, shape.template)
-    if found is None or shape.frame is None:
+    if found is None:
         raise BadResponseError(f"the stream holds {type(piece).__name__}, which is no piece of an answer", sent="yes")
     return shape.frame(found)
 
 
-def _arguments(create: Create, body: Json, options: CallOptions) -> tuple[Json, tuple[Loss, ...]]:
+def _arguments(
+    create: Create, body: Json, headers: Mapping[str, str], timeout: float | None
+) -> tuple[Json, tuple[Loss, ...]]:
     """The body as keyword arguments, with what goes beside it: in `extra_body` and `extra_headers` where the method
     has them. What it has no place for is lost."""
     try:
@@ -159,13 +160,13 @@ def _arguments(create: Create, body: Json, options: CallOptions) -> tuple[Json, 
         arguments["extra_body"] = rest
     else:
         losses += [Loss(name, "this client's method takes no such argument") for name in rest]
-    if options.headers and (takes_all or "extra_headers" in parameters):
-        arguments["extra_headers"] = dict(options.headers)
-    elif options.headers:
+    if headers and (takes_all or "extra_headers" in parameters):
+        arguments["extra_headers"] = dict(headers)
+    elif headers:
         losses.append(Loss("headers", "this client's method takes no headers"))
-    if options.timeout is not None and "timeout" in parameters:
+    if timeout is not None and "timeout" in parameters:
         # Ours ends the call; this one lets a thread that nobody waits for end too.
-        arguments["timeout"] = options.timeout
+        arguments["timeout"] = timeout
     return arguments, tuple(losses)
 
 

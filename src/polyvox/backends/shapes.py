@@ -3,17 +3,15 @@ stream was framed on the wire. They are told apart by what an object offers, nev
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from msgspec import Struct
 
 from polyvox import dialects
 from polyvox.backends.reading import Template, as_json, is_stand_in
-from polyvox.backends.responses import NAME, Responses
-from polyvox.dialects import Encoded, Endpoint, Reply, encode_json
-from polyvox.errors import InputError, PolyvoxError
-from polyvox.types import Request, Response
+from polyvox.dialects import Dialect, encode_json
+from polyvox.errors import InputError
 
 Json = dict[str, Any]
 
@@ -32,17 +30,23 @@ _CHAT = {
         "prompt_tokens_details": {"cached_tokens": int}, "completion_tokens_details": {"reasoning_tokens": int},
     },
 }  # fmt: skip
-_RESPONSES = {
-    "id": str, "model": str, "created_at": float, "status": str, "output_text": str,
-    "output": [{
-        "type": str, "id": str, "call_id": str, "name": str, "arguments": str, "input": str, "role": str,
-        "content": [{"type": str, "text": str, "refusal": str}], "summary": [{"type": str, "text": str}],
-    }],
+_CONTENT = {"type": str, "text": str, "refusal": str}
+_ITEM = {
+    "type": str, "id": str, "call_id": str, "name": str, "arguments": str, "input": str, "role": str,
+    "content": [_CONTENT], "summary": [{"type": str, "text": str}], "encrypted_content": str,
+}  # fmt: skip
+_ANSWER = {
+    "id": str, "model": str, "created_at": float, "status": str, "output_text": str, "output": [_ITEM],
     "usage": {
         "input_tokens": int, "output_tokens": int, "total_tokens": int,
         "input_tokens_details": {"cached_tokens": int}, "output_tokens_details": {"reasoning_tokens": int},
     },
     "error": {"code": str, "message": str}, "incomplete_details": {"reason": str},
+}  # fmt: skip
+_RESPONSES = {
+    **_ANSWER, "type": str, "output_index": int, "item_id": str, "content_index": int, "summary_index": int,
+    "delta": str, "text": str, "refusal": str, "arguments": str, "input": str, "code": str, "message": str,
+    "item": _ITEM, "part": _CONTENT, "response": _ANSWER,
 }  # fmt: skip
 _MESSAGES = {
     "id": str, "model": str, "role": str, "stop_reason": str, "stop_sequence": str,
@@ -60,22 +64,6 @@ _OLLAMA = {
 }  # fmt: skip
 
 
-class Codec(Protocol):
-    """What a shape needs of a dialect; see `dialects.ClientSide`."""
-
-    def encode_request(self, request: Request, at: Endpoint) -> Encoded:
-        """The body that gives the keyword arguments."""
-
-    def decode_response(self, reply: Reply, at: Endpoint) -> Response:
-        """A whole answer."""
-
-    def decode_error(self, reply: Reply, at: Endpoint) -> PolyvoxError:
-        """The error of an answer with status >= 400; status 0 for one inside an answer."""
-
-    def must_stream(self, request: Request, at: Endpoint) -> bool:
-        """Whether the answer cannot be had in one piece."""
-
-
 class Shape(Struct, frozen=True):
     """One way to ask a client object.
 
@@ -83,25 +71,28 @@ class Shape(Struct, frozen=True):
         dialect: its name, and that of the dialect whose body gives the keyword arguments.
         method: the dotted way from the client to what is called.
         holds: keys of which an answer has one or the other.
-        template: the attributes of an answer, with their types.
-        frame: a piece of a stream as it was on the wire, for the dialect's reader; None where streams are not
-            read and a whole answer is asked for.
+        template: the attributes of an answer, and of a piece of its stream, with their types.
+        frame: a piece of a stream as it was on the wire, for the dialect's reader.
+        usual: what a whole answer means that does not say it: a stand-in's mostly has its words alone.
+        headers: those the caller of the library chooses; all others are the library's own.
     """
 
     dialect: str
     method: str
     holds: tuple[str, ...]
     template: Template
-    frame: Callable[[Json], bytes] | None
+    frame: Callable[[Json], bytes]
+    usual: Mapping[str, Any] = {}
+    headers: tuple[str, ...] = ()
 
-    def codec(self) -> Codec:
+    def codec(self) -> Dialect:
         """How requests are written and answers read."""
-        return Responses() if self.dialect == NAME else dialects.dialect(self.dialect)
+        return dialects.dialect(self.dialect)
 
     def read(self, answer: Any) -> Json | None:
         """A whole answer as its JSON; None where this object holds none."""
         found = as_json(answer, self.template)
-        return found if found is not None and any(key in found for key in self.holds) else None
+        return {**self.usual, **found} if found is not None and any(key in found for key in self.holds) else None
 
 
 def _line(piece: Json) -> bytes:
@@ -118,10 +109,15 @@ def _named_event(piece: Json) -> bytes:
 
 SHAPES = (
     Shape("openai.chat", "chat.completions.create", ("choices",), _CHAT, _event),
-    Shape(NAME, "responses.create", ("output", "output_text"), _RESPONSES, None),
-    Shape("anthropic.messages", "messages.create", ("content",), _MESSAGES, _named_event),
+    Shape(
+        "openai.responses", "responses.create", ("output", "output_text"), _RESPONSES, _event, {"status": "completed"}
+    ),
+    Shape(
+        "anthropic.messages", "messages.create", ("content",), _MESSAGES, _named_event,
+        headers=("anthropic-beta", "anthropic-user-profile-id", "anthropic-workspace-id"),
+    ),
     Shape("ollama.chat", "chat", ("message",), _OLLAMA, _line),
-)
+)  # fmt: skip
 """In the order they are looked for: an object that offers several is asked in the first."""
 
 Create = Callable[..., Any]

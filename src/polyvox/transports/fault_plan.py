@@ -54,12 +54,13 @@ class Fault(Struct, frozen=True):
             Before the head: "delay" (seconds).
             In the head: "slow_head"* (byte by byte), "header_bomb"* (a field of size bytes), "bad_header"* (a
             line without a colon), "length_too_big"*, "length_too_small"* (more or fewer bytes are promised
-            than come), "bad_gzip"* (said to be compressed, and is not), "gzip_bomb"* (size bytes of blanks
-            before the body, compressed).
+            than come), "bad_gzip"* (said to be compressed, and is not), "gzip_bomb"* (size blanks before the
+            body, which its readers pass over, compressed).
             In the body: "cut" (it ends as if well), "reset" (it breaks), "stall" (silence until the idle
             timeout), "garble" (all bits of one byte flipped), "drip" (one byte at a time), "split" (pieces of
             random size), "bad_chunk"* (the framing breaks), "no_final_chunk"* (the framing does not end),
-            "half_close"* (our side ends, and waits), "huge_line"* (a line of size bytes, and no more).
+            "half_close"* (our side ends, and waits), "huge_line"* (a line of size bytes, and no more; where
+            events are binary, one whose length says so many).
             In the events of a stream: "error_event"* (an error in the dialect's own form, as of status),
             "no_end"* (without the events that make it whole), "endless"* (an event again and again, for size
             bytes).

@@ -1,6 +1,6 @@
-"""A model that is built in: it answers Chat Completions in process, offline, the same way every time,
-and says so in each answer. It opens no socket and reads no clock; what to answer is `brain`'s business,
-how it is said the dialect's.
+"""A model that is built in: it answers Chat Completions and embeds in process, offline, the same way every time,
+and says so in each answer. It opens no socket and reads no clock; what to answer is `brain`'s business, vectors are
+those of `vectors`, and how it is said is the dialect's.
 """
 
 from __future__ import annotations
@@ -12,19 +12,21 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from polyvox.dialects import Endpoint, Reply, Wire, dialect, encode_json
+from polyvox.dialects import Endpoint, Reply, Wire, dialect, embeds, encode_json
 from polyvox.errors import BadResponseError, CallTimeoutError, NotFoundError, PolyvoxError, UsageError
 from polyvox.transports import Outgoing, Timeouts
 from polyvox.transports.demo.brain import MODEL, as_words, think
+from polyvox.transports.demo.vectors import embed
 
 _DIALECT = "openai.chat"
-_EXTRA = {_DIALECT: {"system_fingerprint": "demo-offline"}}
+_OFFLINE = {"system_fingerprint": "demo-offline"}
+_EXTRA = {_DIALECT: _OFFLINE}
 _MODELS = {"object": "list", "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "polyvox"}]}
 
 
 class DemoTransport:
-    """Answers `/chat/completions` and `/models` itself. delay is the pause before each word of a
-    stream, in seconds. Every answer carries system_fingerprint "demo-offline".
+    """Answers `/chat/completions`, `/embeddings` and `/models` itself; its vectors have no meaning. delay is the
+    pause before each word of a stream, in seconds. Every answer carries system_fingerprint "demo-offline".
     """
 
     def __init__(self, delay: float = 0.0) -> None:
@@ -89,6 +91,8 @@ def _respond(outgoing: Outgoing) -> tuple[Reply, list[bytes]]:
         return Reply(200, {"content-type": "application/json"}, encode_json(_MODELS)), []
     wire = Wire(path, outgoing.body, outgoing.headers, outgoing.method)
     try:
+        if outgoing.method == "POST" and path.endswith("/embeddings"):
+            return _embedded(wire), []
         if outgoing.method != "POST" or not path.endswith("/chat/completions"):
             raise NotFoundError(f"the demo does not know {outgoing.method} {path}", code="unknown_url", status=404)
         room.check_request(wire)
@@ -102,3 +106,13 @@ def _respond(outgoing: Outgoing) -> tuple[Reply, list[bytes]]:
     writer = room.writer(asked)
     events = [said for event in as_words(response) if (said := writer.send(event))]
     return Reply(200, {"content-type": writer.content_type}, b""), events
+
+
+def _embedded(wire: Wire) -> Reply:
+    """The vectors that are asked for; raises errors that the dialect can say."""
+    room = embeds(_DIALECT)
+    assert room is not None
+    request = room.decode_request(wire, Endpoint())
+    embeddings = msgspec.structs.replace(embed(request), extra={room.name: _OFFLINE})
+    # An answer tells no more than vectors and tokens here, so nothing is lost.
+    return room.encode_response(embeddings, request)[0]

@@ -62,8 +62,8 @@ def think(request: Request) -> Response:
     _check(request)
     count = 1 if request.n is UNSET else request.n
     answers = [_answer(request, number) for number in range(count)]
-    asked = sum(_tokens(text) for message in request.messages for text in _texts(message))
-    said = sum(_tokens(text) for answer in answers for text in _texts(answer.message))
+    asked = sum(tokens(text) for message in request.messages for text in _texts(message))
+    said = sum(tokens(text) for answer in answers for text in _texts(answer.message))
     first, *others = answers
     return Response(
         first.message,
@@ -98,7 +98,8 @@ def _words(text: str) -> list[str]:
     return re.findall(r"\s*\S+|\s+$", text)
 
 
-def _tokens(text: str) -> int:
+def tokens(text: str) -> int:
+    """How many tokens a text is taken for: its words times 4/3."""
     return math.ceil(len(text.split()) * 4 / 3)
 
 
