@@ -277,6 +277,10 @@ def test_all_mistakes_of_all_sources_come_at_once(file):
         f"{path}:4: aliases.x: must be text, not '3'",
         "env POLYVOX_RETRIES: retries: must be a whole number from 0 up, not '-1'",
         "env OPENAI_BASE_URL: providers.openai.base_url: must begin with https:// (or http:// for this machine)",
+        (
+            "env OPENAI_BASE_URL: providers.openai-responses.base_url: "
+            "must begin with https:// (or http:// for this machine)"
+        ),
         "row: pool_size: must be a whole number from 1 up, not '0'",
         "argument: stric: is not a setting; did you mean strict?",
         f"{path}:6: providers.opnai: is not a known provider, and a new one needs base_url; did you mean openai?",

@@ -1,4 +1,4 @@
-"""The whole way, over real sockets: three protocols, every cut, every way to call, nothing left behind."""
+"""The whole way, over real sockets: every protocol, every cut, every way to call, nothing left behind."""
 
 import asyncio
 import gc
@@ -15,6 +15,8 @@ import pytest
 
 from polyvox import AsyncClient, Client, ask_batch
 from polyvox.config import Settings
+from polyvox.dialects import NAMES
+from polyvox.dialects.framing import aws_message
 from polyvox.errors import PolyvoxError, StreamInterruptedError
 from polyvox.testing.fault_server import FaultServer, answer, fin, rst, send, stall
 
@@ -69,8 +71,64 @@ def ollama_stream():
     return "".join(json.dumps(line) + "\n" for line in [*lines, last])
 
 
+def responses_stream():
+    item = {"type": "message", "id": "i", "role": "assistant", "status": "in_progress", "content": []}
+    answer = {"id": "r", "object": "response", "model": "m", "status": "in_progress", "output": []}
+    words = [{"type": "output_text", "text": "".join(WORDS), "annotations": []}]
+    done = {**item, "status": "completed", "content": words}
+    at = {"item_id": "i", "output_index": 0, "content_index": 0}
+    return sse(
+        {"type": "response.created", "response": answer},
+        {"type": "response.output_item.added", "output_index": 0, "item": item},
+        *({"type": "response.output_text.delta", **at, "delta": word} for word in WORDS),
+        {"type": "response.output_item.done", "output_index": 0, "item": done},
+        {"type": "response.completed", "response": {**answer, "status": "completed", "output": [done]}},
+    )
+
+
+def gemini_stream():
+    def piece(word, **facts):
+        content = {"role": "model", "parts": [{"text": word}]}
+        return {"candidates": [{"content": content, **facts}], "responseId": "r", "modelVersion": "m"}
+
+    return sse(*(piece(word) for word in WORDS[:-1]), piece(WORDS[-1], finishReason="STOP"))
+
+
+def cohere_stream():
+    def content(kind, **facts):
+        return {"type": kind, "index": 0, "delta": {"message": {"content": facts}}}
+
+    end = {"type": "message-end", "delta": {"finish_reason": "COMPLETE", "usage": {"tokens": {"output_tokens": 5}}}}
+    return sse(
+        {"type": "message-start", "id": "r", "delta": {"message": {"role": "assistant"}}},
+        content("content-start", type="text", text=""),
+        *(content("content-delta", text=word) for word in WORDS),
+        {"type": "content-end", "index": 0},
+        end,
+    )
+
+
+def converse_stream():
+    def frame(kind, **facts):
+        headers = {":event-type": kind, ":content-type": "application/json", ":message-type": "event"}
+        return aws_message(headers, json.dumps(facts).encode())
+
+    return b"".join([
+        frame("messageStart", role="assistant"),
+        *(frame("contentBlockDelta", contentBlockIndex=0, delta={"text": word}) for word in WORDS),
+        frame("contentBlockStop", contentBlockIndex=0),
+        frame("messageStop", stopReason="end_turn"),
+        frame("metadata", usage={"inputTokens": 1, "outputTokens": 5, "totalTokens": 6}),
+    ])  # fmt: skip
+
+
 STREAMS = {"openai.chat": chat_stream(), "anthropic.messages": messages_stream(), "ollama.chat": ollama_stream()}
-TYPES = {"ollama.chat": "application/x-ndjson"}
+# The same words in every protocol there is.
+BODIES = {name: text.encode() for name, text in STREAMS.items()} | {
+    "openai.responses": responses_stream().encode(), "gemini.generate": gemini_stream().encode(),
+    "cohere.chat": cohere_stream().encode(), "bedrock.converse": converse_stream(),
+}  # fmt: skip
+TYPES = {"ollama.chat": "application/x-ndjson", "bedrock.converse": "application/vnd.amazon.eventstream"}
 
 
 def client_at(server, dialect="openai.chat", **facts):
@@ -89,9 +147,13 @@ def chunked(data):
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-@pytest.mark.parametrize("dialect", STREAMS)
+def test_every_protocol_there_is_takes_part():
+    assert set(BODIES) == set(NAMES)
+
+
+@pytest.mark.parametrize("dialect", BODIES)
 def test_a_stream_arrives_whole_in_each_protocol(dialect):
-    body = STREAMS[dialect].encode()
+    body = BODIES[dialect]
     with (
         FaultServer(send(head_of(dialect) + chunked(body) + b"0\r\n\r\n")) as server,
         client_at(server, dialect) as client,
@@ -102,7 +164,7 @@ def test_a_stream_arrives_whole_in_each_protocol(dialect):
 
 
 def check_cut(dialect, cut, ending):
-    body = STREAMS[dialect].encode()
+    body = BODIES[dialect]
     with (
         FaultServer(send(head_of(dialect) + chunked(body[:cut])), ending) as server,
         client_at(server, dialect) as client,
@@ -120,25 +182,25 @@ def check_cut(dialect, cut, ending):
 
 
 def sample(dialect, count):
-    size = len(STREAMS[dialect].encode())
+    size = len(BODIES[dialect])
     return sorted(random.Random(dialect).sample(range(1, size), count))
 
 
-@pytest.mark.parametrize("dialect", STREAMS)
+@pytest.mark.parametrize("dialect", BODIES)
 def test_a_connection_that_breaks_anywhere_is_never_a_silent_success(dialect):
     for number, cut in enumerate(sample(dialect, 16)):
         check_cut(dialect, cut, rst if number % 2 else fin)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dialect", STREAMS)
+@pytest.mark.parametrize("dialect", BODIES)
 def test_a_connection_that_breaks_at_every_byte_is_never_a_silent_success(dialect):
-    for cut in range(1, len(STREAMS[dialect].encode())):
+    for cut in range(1, len(BODIES[dialect])):
         check_cut(dialect, cut, fin)
 
 
 def test_a_clean_end_of_the_body_without_the_end_marker_is_an_interruption():
-    half = STREAMS["openai.chat"].encode()[:400]
+    half = BODIES["openai.chat"][:400]
     with FaultServer(answer(half, "content-type: text/event-stream")) as server, client_at(server) as client:
         with pytest.raises(StreamInterruptedError) as caught:
             list(client.stream("hi"))
@@ -146,7 +208,7 @@ def test_a_clean_end_of_the_body_without_the_end_marker_is_an_interruption():
 
 
 def test_text_is_delivered_as_it_comes_not_at_the_end():
-    first = STREAMS["openai.chat"].encode()[:300]
+    first = BODIES["openai.chat"][:300]
     with FaultServer(send(head_of("openai.chat") + chunked(first)), stall) as server, client_at(server) as client:
         stream = client.stream("hi")
         assert next(stream) == "Hello"
@@ -155,7 +217,7 @@ def test_text_is_delivered_as_it_comes_not_at_the_end():
 
 
 def test_leaving_a_stream_by_break_closes_its_connection():
-    first = STREAMS["openai.chat"].encode()[:300]
+    first = BODIES["openai.chat"][:300]
     with FaultServer(send(head_of("openai.chat") + chunked(first)), stall) as server:
 
         async def go():

@@ -10,6 +10,7 @@ from polyvox import Client, Video
 from polyvox.catalog import load
 from polyvox.config import Settings
 from polyvox.config import load as load_settings
+from polyvox.dialects import Wire, dialect
 from polyvox.errors import LossError
 from polyvox.testing.fault_server import FaultServer, answer
 from tests.scripted import Scripted, said
@@ -37,7 +38,10 @@ def test_every_provider_can_be_explained_without_a_key(name, monkeypatch, tmp_pa
     for variable in row.key_env:
         monkeypatch.delenv(variable, raising=False)
     shown = Client(f"{name}/{row.default_model}", settings=Settings()).explain("hello", stream=True)
-    assert shown.url.startswith(row.base_url) and shown.describe()["body"]["stream"] is True
+    assert shown.url.startswith(row.base_url)
+    wire = Wire(shown.url.removeprefix(row.base_url), shown.body, {})
+    asked = dialect(row.dialect).peek(wire)
+    assert (asked.model, asked.stream) == (row.default_model, True)
     if row.needs_key:
         assert any(value.endswith(f"${row.key_env[0]}") for value in shown.headers.values())
 

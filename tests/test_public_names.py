@@ -3,9 +3,10 @@
 import polyvox
 
 PUBLIC = """
-AsyncChat AsyncClient AsyncStream Audio CacheHint Chat Citation Client Cost Event File Image Loss Message Opaque
-PolyvoxError Reasoning Refusal Request Response ResponseFormat Secret Stream Text Thinking Tool ToolCall ToolChoice
-ToolResult UNSET Usage Video achat ask ask_async ask_batch chat configure register_backend stream stream_async
+AsyncChat AsyncClient AsyncStream Audio Batch CacheHint Chat Citation Client Cost Embeddings Event File Image Loss
+Message Opaque Pictures PolyvoxError Ranking Reasoning Refusal Request Response ResponseFormat Secret Speech
+StoredFile Stream Text Thinking Tool ToolCall ToolChoice ToolResult Transcript UNSET Usage Verdicts Video achat
+add_model ask ask_async ask_batch chat configure embed embed_async register_backend stream stream_async
 unregister_backend
 """.split()
 

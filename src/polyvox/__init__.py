@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from polyvox.backends import register_backend as register_backend
     from polyvox.backends import unregister_backend as unregister_backend
+    from polyvox.catalog import add_model as add_model
     from polyvox.client import AsyncChat as AsyncChat
     from polyvox.client import AsyncClient as AsyncClient
     from polyvox.client import AsyncStream as AsyncStream
@@ -22,15 +23,23 @@ if TYPE_CHECKING:
     from polyvox.client.functions import ask_async as ask_async
     from polyvox.client.functions import ask_batch as ask_batch
     from polyvox.client.functions import chat as chat
+    from polyvox.client.functions import embed as embed
+    from polyvox.client.functions import embed_async as embed_async
     from polyvox.client.functions import stream as stream
     from polyvox.client.functions import stream_async as stream_async
     from polyvox.config import configure as configure
     from polyvox.errors import PolyvoxError as PolyvoxError
     from polyvox.keys import Secret as Secret
+    from polyvox.media import Pictures as Pictures
+    from polyvox.media import Speech as Speech
+    from polyvox.media import Transcript as Transcript
+    from polyvox.stored import Batch as Batch
+    from polyvox.stored import StoredFile as StoredFile
     from polyvox.types import Audio as Audio
     from polyvox.types import CacheHint as CacheHint
     from polyvox.types import Citation as Citation
     from polyvox.types import Cost as Cost
+    from polyvox.types import Embeddings as Embeddings
     from polyvox.types import Event as Event
     from polyvox.types import File as File
     from polyvox.types import Image as Image
@@ -50,19 +59,27 @@ if TYPE_CHECKING:
     from polyvox.types import ToolResult as ToolResult
     from polyvox.types import Usage as Usage
     from polyvox.types import Video as Video
+    from polyvox.verdicts import Ranking as Ranking
+    from polyvox.verdicts import Verdicts as Verdicts
 
 _ROOMS = {
     "polyvox.backends": ("register_backend", "unregister_backend"),
+    "polyvox.catalog": ("add_model",),
     "polyvox.client": ("AsyncChat", "AsyncClient", "AsyncStream", "Chat", "Client", "Stream"),
-    "polyvox.client.functions": ("achat", "ask", "ask_async", "ask_batch", "chat", "stream", "stream_async"),
+    "polyvox.client.functions": (
+        "achat", "ask", "ask_async", "ask_batch", "chat", "embed", "embed_async", "stream", "stream_async",
+    ),
     "polyvox.config": ("configure",),
     "polyvox.errors": ("PolyvoxError",),
     "polyvox.keys": ("Secret",),
+    "polyvox.media": ("Pictures", "Speech", "Transcript"),
+    "polyvox.stored": ("Batch", "StoredFile"),
     "polyvox.types": (
-        "Audio", "CacheHint", "Citation", "Cost", "Event", "File", "Image", "Loss", "Message", "Opaque", "Reasoning",
-        "Refusal", "Request", "Response", "ResponseFormat", "Text", "Thinking", "Tool", "ToolCall", "ToolChoice",
-        "ToolResult", "UNSET", "Usage", "Video",
+        "Audio", "CacheHint", "Citation", "Cost", "Embeddings", "Event", "File", "Image", "Loss", "Message", "Opaque",
+        "Reasoning", "Refusal", "Request", "Response", "ResponseFormat", "Text", "Thinking", "Tool", "ToolCall",
+        "ToolChoice", "ToolResult", "UNSET", "Usage", "Video",
     ),
+    "polyvox.verdicts": ("Ranking", "Verdicts"),
     "importlib.metadata": ("__version__",),
 }  # fmt: skip
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}

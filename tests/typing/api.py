@@ -3,7 +3,7 @@
 from typing import assert_type
 
 import polyvox
-from polyvox import AsyncClient, AsyncStream, Client, PolyvoxError, Response, Stream, Text, ToolCall
+from polyvox import AsyncClient, AsyncStream, Client, Embeddings, PolyvoxError, Response, Stream, Text, ToolCall
 from polyvox.backends import backend_of, register_backend, unregister_backend
 
 
@@ -23,15 +23,19 @@ def sync() -> None:
         for text in client.stream("hi", system="s"):
             assert_type(text, str)
         assert_type(client.chat(system="s").ask("x"), Response)
+        assert_type(client.embed(["a", "b"], dimensions=3, timeout=5.0), Embeddings)
+        assert_type(client.embed("a", model="demo").vectors, tuple[tuple[float, ...], ...])
 
 
 async def awaited() -> None:
     async with AsyncClient("demo", api_key="k") as client:
         assert_type(await client.ask("hi"), Response)
+        assert_type(await client.embed(word for word in ("a", "b")), Embeddings)
         assert_type(client.stream("hi"), AsyncStream)
         async for text in client.stream("hi"):
             assert_type(text, str)
     assert_type(await polyvox.ask_async("hi"), Response)
+    assert_type(await polyvox.embed_async("hi"), Embeddings)
     assert_type(await polyvox.achat(model="demo").ask("x"), Response)
 
 
@@ -55,6 +59,8 @@ def refused() -> None:
     polyvox.ask("hi", temprature=1)  # type: ignore[call-arg]
     polyvox.ask("hi", temperature="hot")  # type: ignore[arg-type]
     polyvox.ask(5)  # type: ignore[arg-type]
+    polyvox.embed([5])  # type: ignore[list-item]
+    polyvox.embed("a", temperature=0.5)  # type: ignore[call-arg]
     Client("demo", tiemout=3)  # type: ignore[call-arg]
     unregister_backend(Echo)  # type: ignore[arg-type]
     Client("demo").ask("x", api_key="k")  # type: ignore[call-arg]

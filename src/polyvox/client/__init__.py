@@ -4,7 +4,6 @@ Everything is written once, async; the sync face is the same object behind the p
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
@@ -17,21 +16,34 @@ from polyvox import portal
 from polyvox.client.chats import AsyncChat, Chat
 from polyvox.client.check import count, seconds, shown, table, text_or_none
 from polyvox.client.deployments import Deployments
+from polyvox.client.embedding import embed, texts_of
 from polyvox.client.explain import Explanation, safe
-from polyvox.client.inputs import OF_CALL, Options, Prompt, Said, as_messages, checked_request, request_fields
+from polyvox.client.inputs import (
+    OF_CALL,
+    Options,
+    Prompt,
+    Said,
+    as_messages,
+    checked_request,
+    request_fields,
+    switch,
+)
+from polyvox.client.model_store import AsyncModelStore, ModelStore
+from polyvox.client.more import AsyncMore, More
+from polyvox.client.operations import SaidOfCall
+from polyvox.client.progress import Progress, tell
+from polyvox.client.seeking import SoughtRun
 from polyvox.client.streams import AsyncStream, Stream
+from polyvox.client.urls import LateRun, fetch_rules, fetched, must_fetch, without_urls
 from polyvox.config import Settings
-from polyvox.engine import AnyDeployment, CallOptions, Engine, StreamRun, refuse_losses
-from polyvox.errors import CallCancelledError, InputError, PolyvoxError
+from polyvox.engine import Answering, AnyDeployment, CallOptions, Engine, StreamRun, refuse_losses
+from polyvox.errors import CallCancelledError, InputError, NotFoundError, PolyvoxError
+from polyvox.fetch import Rules
 from polyvox.keys import Secret
+from polyvox.models import Model
 from polyvox.routing import RetryRule
 from polyvox.transports import Transport
-from polyvox.types import Request, Response
-
-log = logging.getLogger("polyvox.client")
-
-Progress = Callable[[int, int], None]
-"""Called with how many prompts are done and how many there are."""
+from polyvox.types import Embeddings, Loss, Request, Response
 
 __all__ = [
     "AsyncChat",
@@ -59,6 +71,8 @@ class Facts(Options, total=False):
     extra_body: Mapping[str, Any] | None
     retries: int | None
     strict: bool | None
+    fetch: bool | Rules
+    upgrade: bool
     settings: Settings | None
     transport: Transport | None
     record: str | os.PathLike[str] | None
@@ -67,7 +81,7 @@ class Facts(Options, total=False):
     hooks: Sequence[Any]
 
 
-class AsyncClient:
+class AsyncClient(AsyncMore):
     """Ask models, asynchronously.
 
     Args:
@@ -81,6 +95,10 @@ class AsyncClient:
         headers, extra_body: sent with every call, verbatim.
         retries: how often to try again, 2 unless configured.
         strict: raise LossError instead of dropping what the model's protocol cannot say.
+        fetch: whether URLs are fetched here where the model's protocol takes bytes only, as `polyvox.fetch.Rules`
+            allow; False never does, and what needed it is a loss.
+        upgrade: whether a model that is deprecated or retired is replaced by the successor its provider names; a note
+            in the answer's losses says so. Without it a model is asked exactly as it was named.
         settings: use these instead of the configuration; see `polyvox.config`.
         transport: carries the requests instead of HTTP; see `polyvox.transports`.
         record: a file that every exchange is added to, scrubbed of keys; see `polyvox.transports.record`.
@@ -113,6 +131,8 @@ class AsyncClient:
         extra_body: Mapping[str, Any] | None = None,
         retries: int | None = None,
         strict: bool | None = None,
+        fetch: bool | Rules = True,
+        upgrade: bool = False,
         settings: Settings | None = None,
         transport: Transport | None = None,
         record: str | os.PathLike[str] | None = None,
@@ -139,6 +159,8 @@ class AsyncClient:
         self._extra_body = table("extra_body", extra_body)
         self._retries = None if retries is None else count("retries", retries, 0)
         self._strict = strict
+        self._fetch = fetch_rules(fetch)
+        self._upgrade = switch("upgrade", upgrade)
         self._fields = request_fields(options)
         if not isinstance(hooks, Iterable) or isinstance(hooks, str):
             raise InputError(f"hooks must be a sequence of objects, not {shown(hooks)}")
@@ -153,19 +175,43 @@ class AsyncClient:
         """The answer to a prompt: text, parts, messages, or a whole `Request`.
 
         Beside the options of `Options`, a call may say its model, its system text, attachments (paths, URLs,
-        bytes, parts), timeout (seconds in all), headers and extra_body (verbatim), and strict.
+        bytes, parts), timeout (seconds in all), headers and extra_body (verbatim), strict, fetch and upgrade.
         Raises an error of `polyvox.errors`.
         """
-        request, deployment, how = self._prepared(prompt, said)
+        try:
+            request, deployment, how = self._prepared(prompt, said)
+        except NotFoundError as unknown:
+            await self._deployments.seek(self._wanted(prompt, said), unknown)
+            request, deployment, how = self._prepared(prompt, said)
+        if must_fetch(request, deployment) and (rules := self._rules(said)):
+            request, deployment, how = await fetched(request, deployment, how, rules)
         return await self._engine.call(request, deployment, how)
 
     def stream(self, prompt: Prompt, **said: Unpack[Said]) -> AsyncStream:
         """The answer as it comes; takes what `ask` takes, and sends nothing before the first read."""
-        return AsyncStream(self._starting(prompt, said))
+        try:
+            return AsyncStream(self._starting(prompt, said))
+        except NotFoundError as problem:
+            unknown = problem
+        if not self._deployments.can_seek(self._wanted(prompt, said)):
+            raise unknown
+
+        async def find() -> StreamRun:
+            await self._deployments.seek(self._wanted(prompt, said), unknown)
+            return self._starting(prompt, said)()
+
+        return AsyncStream(lambda: SoughtRun(find))
 
     def _starting(self, prompt: Prompt, said: Said) -> Callable[[], StreamRun]:
         request, deployment, how = self._prepared(prompt, said)
+        if must_fetch(request, deployment) and (rules := self._rules(said)):
+            return lambda: LateRun(self._engine, request, deployment, how, rules)
         return lambda: self._engine.stream(request, deployment, how)
+
+    def _rules(self, said: Said) -> Rules | None:
+        """By which rules this call may fetch; None means not at all."""
+        wanted = said.get("fetch")
+        return self._fetch if wanted is None else fetch_rules(wanted)
 
     def chat(
         self,
@@ -206,13 +252,50 @@ class AsyncClient:
                 except PolyvoxError as error:
                     answers[number] = error
                 done += 1
-                if on_progress is not None:
-                    _tell(on_progress, done, len(waiting))
+                tell(on_progress, done, len(waiting))
 
         async with asyncio.TaskGroup() as group:
             for _ in range(min(concurrency, len(waiting))):
                 group.create_task(work())
         return answers
+
+    async def embed(
+        self,
+        inputs: str | Iterable[str],
+        *,
+        dimensions: int | None = None,
+        purpose: str | None = None,
+        truncate: bool | None = None,
+        on_progress: Progress | None = None,
+        **said: Unpack[SaidOfCall],
+    ) -> Embeddings:
+        """A vector for each text, in their order, of one text or many; more than a provider takes at once are asked
+        for in several calls, and what fails in part fails, with an error that says which texts.
+
+        Without a model the client's own is asked, or, where that writes text, its provider's usual one.
+
+        Args:
+            inputs: one text, or any number of them.
+            dimensions: the length of a vector, where a model has several.
+            purpose: "query", "document", "classification", "clustering", or the provider's own word.
+            truncate: whether a text that is too long is cut, rather than refused.
+            on_progress: called with how many texts are done and how many there are.
+            said: model, timeout (seconds in all), headers and extra_body (verbatim), strict.
+
+            >>> import asyncio
+            >>> found = asyncio.run(AsyncClient("demo").embed(["one", "two"], dimensions=3))
+            >>> [len(vector) for vector in found.vectors]
+            [3, 3]
+        """
+        return await embed(
+            self,
+            inputs,
+            dimensions=dimensions,
+            purpose=purpose,
+            truncate=truncate,
+            on_progress=on_progress,
+            said=said,
+        )
 
     def explain(self, prompt: Prompt, *, stream: bool = False, **said: Unpack[Said]) -> Explanation:
         """What `ask` would send, or `stream` with stream=True: URL, headers, body and losses. Sends nothing,
@@ -223,24 +306,49 @@ class AsyncClient:
         """
         request, deployment, how = self._prepared(prompt, said, self._deployments.explained)
         whole = replace(request, stream=True) if stream else request
+        notes: tuple[Loss, ...] = ()
+        if must_fetch(whole, deployment) and self._rules(said):
+            whole, notes = without_urls(whole, deployment)
         outgoing, losses = deployment.encoded(whole, how)
+        losses = notes + losses
         if how.strict:
             refuse_losses(losses)
         return Explanation(
             deployment.name, outgoing.method, outgoing.url, safe(outgoing.headers), outgoing.body, losses
         )
 
+    async def models(self, provider: str | None = None, *, fresh: bool = False) -> tuple[Model, ...]:
+        """The models a provider says it has, with what is known of each; without a name the provider of the
+        client's own model. Asking costs nothing; an answer is kept for five minutes, unless fresh.
+
+        Raises UsageError for a provider that tells no list, and what `ask` raises.
+
+            >>> import asyncio
+            >>> [model.name for model in asyncio.run(AsyncClient("demo").models())]
+            ['demo/demo']
+        """
+        return await self._deployments.models(provider, fresh)
+
+    def model_store(self, provider: str | None = None) -> AsyncModelStore:
+        """The models that a server keeps itself: list, pull, show, load, unload, copy and delete them. Without a name
+        the client's own provider, or the first on this machine that keeps any.
+
+        Raises UsageError, when it is asked, for a provider that keeps none.
+        """
+        return AsyncModelStore(lambda: self._deployments.keeper(provider), self._deployments.models_changed)
+
     # ---- from what was said to a call ---------------------------------------------------------
 
     def _prepared(
-        self, prompt: Prompt, said: Said, find: Callable[[str | None], AnyDeployment] | None = None
+        self, prompt: Prompt, said: Said, find: Callable[[str | None, bool], AnyDeployment] | None = None
     ) -> tuple[Request, AnyDeployment, CallOptions]:
-        model, system, attachments = said.get("model"), said.get("system"), said.get("attachments") or ()
+        system, attachments = said.get("system"), said.get("attachments") or ()
         timeout, headers, extra_body = said.get("timeout"), said.get("headers"), said.get("extra_body")
         strict = said.get("strict")
         options = {name: value for name, value in said.items() if name not in OF_CALL}
-        wanted = model or (prompt.model if isinstance(prompt, Request) else None) or self._model
-        deployment = (find or self._deployments.get)(wanted)
+        upgrade = said.get("upgrade")
+        upgrade = self._upgrade if upgrade is None else switch("upgrade", upgrade)
+        deployment = (find or self._deployments.get)(self._wanted(prompt, said), upgrade)
         settings = self._deployments.settings
         given = request_fields(options) if options else {}
         if isinstance(prompt, Request):
@@ -256,16 +364,30 @@ class AsyncClient:
         if self._extra_body or extra_body:
             body = {**self._extra_body, **table("extra_body", extra_body)}
             request = _with_body(request, deployment.speaks, body)
+        how = self._how(deployment, timeout, headers, strict)
+        return request, deployment, how
+
+    def _how(
+        self,
+        deployment: Answering[Any, Any],
+        timeout: float | None,
+        headers: Mapping[str, str] | None,
+        strict: bool | None,
+    ) -> CallOptions:
+        """How a call is made: what it says itself, else what the client says, else what is configured."""
+        settings = self._deployments.settings
         if self._retries is None and self._engine.rule.retries != settings.retries:
             self._engine.rule = RetryRule(settings.retries)
         limit = self._timeout if timeout is None else seconds("timeout", timeout)
-        limit = deployment.timeout if limit is None else limit
-        how = CallOptions(
-            limit,
+        return CallOptions(
+            deployment.timeout if limit is None else limit,
             {**self._headers, **table("headers", headers, str)} if headers else self._headers,
             strict if strict is not None else self._strict if self._strict is not None else settings.strict,
         )
-        return request, deployment, how
+
+    def _wanted(self, prompt: Prompt, said: Said) -> str | None:
+        """The model that is meant to be asked, by its name; None where nobody says."""
+        return said.get("model") or (prompt.model if isinstance(prompt, Request) else None) or self._model
 
     # ---- the end ------------------------------------------------------------------------------
 
@@ -284,21 +406,13 @@ class AsyncClient:
         await self.close()
 
 
-def _tell(on_progress: Progress, done: int, total: int) -> None:
-    """A progress callback that fails harms no call."""
-    try:
-        on_progress(done, total)
-    except Exception:
-        log.warning("on_progress failed", exc_info=True)
-
-
 def _with_body(request: Request, dialect: str, keys: Mapping[str, Any]) -> Request:
     extra = dict(request.extra)
     extra[dialect] = {**extra.get(dialect, {}), **keys}
     return replace(request, extra=extra)
 
 
-class Client:
+class Client(More):
     """Ask models, from ordinary code: scripts, threads, notebooks, workers. Takes what `AsyncClient` takes.
 
     Example:
@@ -347,6 +461,36 @@ class Client:
     ) -> list[Response | PolyvoxError]:
         """An answer for each prompt, in order; see `AsyncClient.ask_batch`."""
         return portal.run(self._async.ask_batch(prompts, concurrency=concurrency, on_progress=on_progress, **said))
+
+    def embed(
+        self,
+        inputs: str | Iterable[str],
+        *,
+        dimensions: int | None = None,
+        purpose: str | None = None,
+        truncate: bool | None = None,
+        on_progress: Progress | None = None,
+        **said: Unpack[SaidOfCall],
+    ) -> Embeddings:
+        """A vector for each text; see `AsyncClient.embed`."""
+        return portal.run(
+            self._async.embed(
+                texts_of(inputs),  # read in the caller's thread, as it may ask us too
+                dimensions=dimensions,
+                purpose=purpose,
+                truncate=truncate,
+                on_progress=on_progress,
+                **said,
+            )
+        )
+
+    def models(self, provider: str | None = None, *, fresh: bool = False) -> tuple[Model, ...]:
+        """The models a provider says it has; see `AsyncClient.models`."""
+        return portal.run(self._async.models(provider, fresh=fresh))
+
+    def model_store(self, provider: str | None = None) -> ModelStore:
+        """The models that a server keeps itself; see `AsyncClient.model_store`."""
+        return ModelStore(self._async.model_store(provider))
 
     def close(self) -> None:
         """Close the connections; the client may not be used afterwards."""

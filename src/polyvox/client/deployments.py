@@ -3,24 +3,47 @@ Kept, so that a second call of the same name costs a dictionary look-up."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import logging
 import os
+import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
 
-from polyvox import backends, catalog, config, keys
-from polyvox.auth import credentials
+from msgspec.structs import replace
+
+from polyvox import backends, catalog, config, keys, profiles
+from polyvox.auth import Tools, credentials, prover, query
 from polyvox.backends import Backend, BackendDeployment
 from polyvox.catalog import Catalog, Provider, Target, follow, split_name
+from polyvox.client import seeking
+from polyvox.client.access import Access, proof_carrier
+from polyvox.client.carriers import Carriers, given_transport
 from polyvox.client.check import shown, text_or_none
-from polyvox.client.explain import shown_headers
+from polyvox.client.explain import key_variable, shown_headers
+from polyvox.client.listing import listed
+from polyvox.client.model_store import Reached
+from polyvox.client.operations import AnsweredT, AskedT, Kind, Naming, operation_of, target_for
+from polyvox.client.seeking import KeeperDeployment
 from polyvox.config import Settings
 from polyvox.dialects import NAMES, Endpoint, dialect
-from polyvox.engine import AnyDeployment, Deployment
-from polyvox.errors import InputError, MissingKeyError, NotFoundError, UsageError
+from polyvox.dialects.model_store import KEEPERS, store
+from polyvox.engine import AnyDeployment, Deployment, OperationDeployment
+from polyvox.errors import ConfigError, InputError, MissingKeyError, NotFoundError, UsageError
+from polyvox.models import Model
+from polyvox.places import located
 from polyvox.transports import Timeouts, Transport
+from polyvox.types import Loss, Request
+
+log = logging.getLogger("polyvox.client")
+
+Fit: TypeAlias = Callable[[Request], tuple[Request, tuple[Loss, ...]]]
 
 # A server on this machine may have to load the model first.
 _LOCAL_FIRST_BYTE = 600.0
+_LIST_SECONDS = 300.0
 
 
 class Deployments:
@@ -41,8 +64,6 @@ class Deployments:
     ) -> None:
         if settings is not None and not isinstance(settings, Settings):
             raise InputError(f"settings must be Settings, not {shown(settings)}", hint="see polyvox.config.load()")
-        if transport is not None and not callable(getattr(transport, "send", None)):
-            raise InputError(f"transport must have send and close, not {shown(transport)}")
         self._fixed = settings
         self._base_url = text_or_none("base_url", base_url)
         self._api_key = None if api_key is None else keys.secret_of(_checked_key(api_key))
@@ -51,15 +72,6 @@ class Deployments:
         self._dialect = dialect
         self._model = model
         self._owner: str | None = None  # the provider an explicit key belongs to
-        for name, path in (("record", record), ("replay", replay)):
-            if path is not None and not isinstance(path, str | os.PathLike):
-                raise InputError(f"{name} must be a path, not {shown(path)}")
-        if replay is not None:
-            if transport is not None or record is not None:
-                raise InputError("replay carries the requests itself; it goes with neither transport nor record")
-            from polyvox.transports.replay import ReplayTransport
-
-            transport = ReplayTransport.from_jsonl(replay)
         self._wired = [
             name
             for name, value in (
@@ -75,37 +87,54 @@ class Deployments:
             )
         self._backend = None if backend is None else backends.backend_of(backend)
         self._replays = replay is not None
-        self._record = record
-        self._transport = transport if transport is None else self._heard(transport)
-        self._http: Transport | None = None
-        self._demo: Transport | None = None
+        self._carriers = Carriers(given_transport(transport, record, replay), record)
         self._closed = False
         self._made_for: Settings | None = None
         self._known = backends.registered
-        self._made: dict[str | None, AnyDeployment] = {}
+        self._catalog: Catalog | None = None
+        self._made: dict[str | tuple[str | None] | None, AnyDeployment] = {}
+        self._operating: dict[tuple[Kind[Any, Any], str | None], OperationDeployment[Any, Any]] = {}
+        self._sought: dict[str, Target] = {}  # models that only a server knows, by the names they were asked by
+        self._accesses: dict[str, Access] = {}
+        self._lists: dict[str, tuple[float, tuple[Model, ...]]] = {}
         self.settings = settings or config.Settings()
         self.fields: dict[str, Any] = {}
         keys.install_redaction()
 
-    def get(self, name: str | None) -> AnyDeployment:
-        """The deployment a name means; None means the configured or the only possible one."""
+    def get(self, name: str | None, upgrade: bool = False) -> AnyDeployment:
+        """The deployment a name means; None means the configured or the only possible one. upgrade puts the named
+        successor in the place of a model that is deprecated or retired, and says so with every call."""
         settings = self._fixed or config.current()
-        if settings is not self._made_for or backends.registered is not self._known:
+        known = backends.registered is self._known and catalog.load() is self._catalog
+        if settings is not self._made_for or not known:
             self._renew(settings)
         if name is not None and not isinstance(name, str):
             raise InputError(f"model must be a name, not {shown(name)}")
-        found = self._made.get(name)
+        kept_as = (name,) if upgrade else name
+        found = self._made.get(kept_as)
         if found is None:
-            if self._closed:
-                raise UsageError("the client is closed", hint="make a new one, or use `with Client() as client:`")
+            self._refuse_closed()
             if self._api_key is not None and self._owner is None:
                 owner = self._meant(self._model or name, settings)
                 assert isinstance(owner, Target)  # a backend takes no key
                 self._owner = owner.provider.name
             meant = self._meant(name, settings)
-            found = self._deployment(meant, settings) if isinstance(meant, Target) else meant
-            self._made[name] = found
+            if isinstance(meant, Target):
+                asked = self._upgraded(meant, settings) if upgrade else meant
+                found = self._deployment(asked, settings, meant)
+            else:
+                found = meant
+            self._made[kept_as] = found
         return found
+
+    @property
+    def is_one_place(self) -> bool:
+        """Whether all models are at one address, which the client was given."""
+        return self._base_url is not None
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise UsageError("the client is closed", hint="make a new one, or use `with Client() as client:`")
 
     def _meant(self, name: str | None, settings: Settings) -> Target | BackendDeployment:
         """Who is meant by a name: a registered backend, a provider's model, then a backend of a package."""
@@ -116,10 +145,93 @@ class Deployments:
             return self._target(name, settings)
         except NotFoundError:
             # Only here, because it asks every installed package what it brings along.
-            backed = self._backed(name, settings, backends.discovered)
-            if backed is None:
+            found = self._sought.get(name or "") or self._backed(name, settings, backends.discovered)
+            if found is None:
                 raise
-            return backed
+            return found
+
+    def _upgraded(self, target: Target, settings: Settings) -> Target:
+        """The successor of a model that is at its end, where its provider names one."""
+        return self._rows(settings).successor(target, datetime.now(UTC).date())
+
+    # ---- models that only a server knows ------------------------------------------------------
+
+    def can_seek(self, name: str | None) -> bool:
+        """Whether `seek` would ask anybody for a name that `get` does not know."""
+        name = name or self.settings.model
+        # A key is not told to a server that nobody named.
+        unclaimed = self._api_key is not None and self._owner is None
+        if not name or unclaimed or self._base_url is not None or self._backend is not None:
+            return False
+        try:
+            return seeking.can_seek(self._rows(self.settings), follow(name.strip(), self.settings.aliases))
+        except (NotFoundError, ConfigError):
+            return False
+
+    async def seek(self, name: str | None, unknown: NotFoundError) -> None:
+        """Look for a model that nobody is known to serve on servers that keep models, so that `get` finds it. Raises
+        the error with which it is unknown where there is none, with what would help."""
+        if not self.can_seek(name):
+            raise unknown
+        settings = self.settings
+        name = name or settings.model or ""
+        rows, wanted = self._rows(settings), follow(name.strip(), settings.aliases)
+
+        # A transport of its own: a name that nobody has leaves nothing open.
+        given = self._carriers.fixed
+        carrier = given or self._carriers.once(settings)
+
+        async def models_at(row: Provider) -> tuple[Model, ...]:
+            was_held = row.name in self._lists
+            models = await self._listed(row, rows, settings, carrier=carrier)
+            if was_held and not any(store(row.dialect).fits(wanted, model.id) for model in models):
+                models = await self._listed(row, rows, settings, True, carrier)  # it may have come since
+            return models
+
+        try:
+            row = await seeking.seek(rows, wanted, models_at, unknown)
+        finally:
+            if given is None:
+                await carrier.close()
+        self._sought[name] = Target(row, wanted, rows.info(row.name, wanted))
+
+    async def target(self, name: str) -> Target:
+        """The provider and the model that a name means, looked for where nobody is known to serve it."""
+        settings = self._settled()
+        try:
+            meant = self._meant(name, settings)
+        except NotFoundError as unknown:
+            await self.seek(name, unknown)
+            meant = self._meant(name, settings)
+        if not isinstance(meant, Target):
+            raise UsageError(f"{name!r} is a backend, which tells nothing of its models", sent="no")
+        return meant
+
+    def keeper(self, name: str | None) -> Reached:
+        """The server that keeps models, by its provider's name; None means the client's own, or this machine's."""
+        self._refuse_closed()
+        settings = self._settled()
+        rows = self._rows(settings)
+        text_or_none("provider", name)
+        alone = self._base_url is not None
+        own = None
+        if alone or (name is None and self._model is not None):
+            with contextlib.suppress(NotFoundError):  # a model that only a server knows: the first that keeps any
+                own = self._asked(name, rows, settings)
+        row = seeking.keeper(rows, None if alone else name, own)
+        access = self._access(row, settings)
+        return Reached(access, store(row.dialect), self._carriers.of(access.row, settings), settings.connect_timeout)
+
+    def _settled(self) -> Settings:
+        """The settings that hold now."""
+        settings = self._fixed or config.current()
+        if settings is not self._made_for:
+            self._renew(settings)
+        return settings
+
+    def models_changed(self, provider: str) -> None:
+        """A provider has other models than it had: the list of them that is kept is forgotten."""
+        self._lists.pop(provider, None)
 
     def _backed(
         self, name: str | None, settings: Settings, find: Callable[[str], Backend | None]
@@ -143,8 +255,9 @@ class Deployments:
 
     def _renew(self, settings: Settings) -> None:
         """Settings or backends changed: what was made from the old ones is forgotten, open connections are kept."""
-        self._made = {}
+        self._made, self._operating, self._accesses, self._lists, self._sought = {}, {}, {}, {}, {}
         self._known = backends.registered
+        self._catalog = catalog.load()
         self._made_for = self.settings = settings
         self.fields = {
             field: value
@@ -152,13 +265,11 @@ class Deployments:
             if (value := getattr(settings, field, None)) is not None
         }
 
-    def explained(self, name: str | None) -> Deployment:
+    def explained(self, name: str | None, upgrade: bool = False) -> Deployment:
         """The same deployment as `get` gives, for looking at: it needs no key, holds none, and cannot send."""
         from polyvox.transports.replay import ReplayTransport
 
-        settings = self._fixed or config.current()
-        if settings is not self._made_for:
-            self._renew(settings)
+        settings = self._settled()
         target = self._meant(name, settings)
         if not isinstance(target, Target):
             raise UsageError(
@@ -166,11 +277,96 @@ class Deployments:
                 hint="explain a model of a provider",
                 sent="no",
             )
-        headers = shown_headers(target.provider)
-        return self._deployed(target, settings, headers, self._transport or ReplayTransport(()))
+        row = located(target.provider)
+        access = Access(row, shown_headers(row), query(row, keys.Secret(f"${key_variable(row)}")))
+        asked = self._upgraded(target, settings) if upgrade else target
+        return self._deployed(asked, settings, access, self._carriers.fixed or ReplayTransport(()), target)
+
+    def operating(self, kind: Kind[AskedT, AnsweredT], name: str | None) -> OperationDeployment[AskedT, AnsweredT]:
+        """The deployment for an operation that is no chat. None means the client's own model, or the provider's
+        usual one for this; so does a model that is known to write text. InputError where there is none."""
+        settings = self._fixed or config.current()
+        if settings is not self._made_for or backends.registered is not self._known:
+            self._renew(settings)
+        text_or_none("model", name)
+        found = self._operating.get((kind, name))
+        if found is None:
+            self._refuse_closed()
+            naming = Naming(
+                name,
+                self._model,
+                settings,
+                self._rows(settings),
+                one_place=self._base_url is not None or self._backend is not None,
+                own_key=self._api_key is not None,
+                meant=lambda given: self._meant(given, settings),
+                has_key=lambda row: self._key(row, settings) is not None,
+            )
+            target, notes = target_for(kind, naming)
+            if self._api_key is not None and self._owner is None:
+                self._owner = naming.own_provider(target).name
+            if (notice := _notice(target)) is not None:
+                notes = (*notes, Loss("model", notice, "note"))
+            operation = operation_of(kind, target.provider, naming.rows)
+            chat = self._deployment(target, settings)
+            helped = chat.help if isinstance(chat, KeeperDeployment) else None
+            found = OperationDeployment(chat, operation, notes, helped)
+            self._operating[kind, name] = found
+        return found
+
+    def _rows(self, settings: Settings) -> Catalog:
+        return catalog.load().with_overrides(settings.providers, settings.origins)
+
+    async def models(self, name: str | None, fresh: bool = False) -> tuple[Model, ...]:
+        """The models a provider says it has, with what the catalog knows of each; None means the provider of the
+        client's own model. A list is kept for five minutes, unless a fresh one is wanted."""
+        self._refuse_closed()
+        settings = self._settled()
+        rows = self._rows(settings)
+        try:
+            row = self._asked(name, rows, settings)
+        except NotFoundError as unknown:
+            await self.seek(self._model, unknown)
+            row = self._asked(name, rows, settings)
+        return await self._listed(row, rows, settings, fresh)
+
+    async def _listed(
+        self,
+        row: Provider,
+        rows: Catalog,
+        settings: Settings,
+        fresh: bool = False,
+        carrier: Transport | None = None,
+    ) -> tuple[Model, ...]:
+        held = self._lists.get(row.name)
+        if held is None or fresh or time.monotonic() >= held[0]:
+            if row.transport == "demo":
+                return tuple(model for model in rows.models if model.provider == row.name)
+            access = self._access(row, settings)
+            carrier = carrier or self._carriers.of(access.row, settings)
+            names = await listed(access, carrier, settings.connect_timeout)
+            models = tuple(_known_as(rows.info(row.name, each), each, row.name) for each in names)
+            held = self._lists[row.name] = (time.monotonic() + _LIST_SECONDS, models)
+        return held[1]
+
+    def _asked(self, name: str | None, rows: Catalog, settings: Settings) -> Provider:
+        """The provider whose models are asked for."""
+        if self._base_url is not None:
+            if name is not None:
+                raise InputError("this client has a base_url, which is its only provider", hint="leave provider out")
+            return self._own(self._model or "any", rows).provider
+        if name is not None and not isinstance(name, str):
+            raise InputError(f"provider must be a name, not {shown(name)}")
+        own = self._meant(self._model, settings) if name is None or self._model else None
+        if own is not None and not isinstance(own, Target):
+            raise UsageError("a backend tells no list of its models", hint="ask a client without one", sent="no")
+        row = own.provider if name is None and own is not None else rows.provider(str(name))
+        if self._api_key is not None and self._owner is None:
+            self._owner = (own.provider if own is not None else row).name
+        return row
 
     def _target(self, name: str | None, settings: Settings) -> Target:
-        rows = catalog.load().with_overrides(settings.providers, settings.origins)
+        rows = self._rows(settings)
         name = name or settings.model
         if self._base_url is not None:
             return self._own(name, rows)
@@ -227,29 +423,52 @@ class Deployments:
         explicit = self._api_key if self._owner in (None, row.name) else None
         return keys.find_key(row, settings, explicit)
 
-    def _deployment(self, target: Target, settings: Settings) -> Deployment:
-        row = target.provider
+    def _deployment(self, target: Target, settings: Settings, named: Target | None = None) -> Deployment:
+        access = self._access(target.provider, settings)
+        return self._deployed(target, settings, access, self._carriers.of(access.row, settings), named)
+
+    def _access(self, row: Provider, settings: Settings) -> Access:
+        """How the provider is reached; kept, so that all its models share one token."""
+        found = self._accesses.get(row.name)
+        if found is None:
+            found = self._accesses[row.name] = self._opened(located(row), settings)
+        return found
+
+    def _opened(self, row: Provider, settings: Settings) -> Access:
         key = self._key(row, settings) if row.auth != "none" else None
         if key is None and row.needs_key and not self._replays:
             raise keys.missing_key_error(row)
         if key is not None:
             keys.allowed_host(row, row.base_url, key.source)
-        headers = {**row.headers, **credentials(row, key.secret if key else None)}
-        return self._deployed(target, settings, headers, self._carrier(row, settings))
+        secret = key.secret if key else None
+        # Nobody checks the proof of what is replayed, and a token would have to be fetched for it.
+        tools = Tools(proof_carrier(self._carriers.given, lambda: self._carriers.unheard(settings)), time.time)
+        prove = None if self._replays else prover(row, secret, tools)
+        return Access(row, {**row.headers, **credentials(row, secret)}, query(row, secret), prove)
 
     def _deployed(
-        self, target: Target, settings: Settings, headers: Mapping[str, str], transport: Transport
+        self, target: Target, settings: Settings, access: Access, transport: Transport, named: Target | None = None
     ) -> Deployment:
-        row = target.provider
+        """The deployment of a target; named is who was asked for, where that is not the same."""
+        row = access.row
+        if row.dialect not in NAMES:
+            raise ConfigError(
+                f"{row.title or row.name} speaks {row.dialect}, which this version of polyvox does not",
+                hint=f"it speaks {', '.join(NAMES)}",
+                provider=row.name,
+            )
         info: Mapping[str, Any] = (
             {"max_output": target.info.max_output} if target.info and target.info.max_output else {}
         )
-        return Deployment(
+        make = KeeperDeployment if row.dialect in KEEPERS else Deployment
+        return make(
             row.name,
             target.model,
             dialect=dialect(row.dialect),
             endpoint=Endpoint(row.base_url.rstrip("/"), target.name, row.quirks, {**info, **row.options}),
-            headers=headers,
+            headers=access.headers,
+            query=access.query,
+            prove=access.prove,
             transport=transport,
             timeouts=Timeouts(
                 settings.connect_timeout,
@@ -257,44 +476,55 @@ class Deployments:
                 settings.idle_timeout,
             ),
             timeout=settings.providers.get(row.name, {}).get("timeout", settings.timeout),
+            fit=_fit(target, named),
         )
-
-    def _carrier(self, row: Provider, settings: Settings) -> Transport:
-        if self._transport is not None:
-            return self._transport
-        if row.transport == "demo":
-            from polyvox.transports.demo import DemoTransport
-
-            self._demo = self._demo or self._heard(DemoTransport())
-            return self._demo
-        if self._http is None:
-            from polyvox.transports.http import HttpTransport
-
-            self._http = self._heard(
-                HttpTransport(
-                    pool_size=settings.pool_size,
-                    proxy=settings.proxy,
-                    ca_bundle=settings.ca_bundle,
-                    allow_http=settings.allow_http,
-                )
-            )
-        return self._http
-
-    def _heard(self, transport: Transport) -> Transport:
-        """The transport, recorded where that is wanted."""
-        if self._record is None:
-            return transport
-        from polyvox.transports.record import RecordTransport
-
-        return RecordTransport(transport, self._record)
 
     async def close(self) -> None:
         """Close the transports made here; one that was passed in is its owner's."""
         self._closed = True
-        self._made = {}
-        for transport in (self._http, self._demo):
-            if transport is not None:
-                await transport.close()
+        self._made, self._operating = {}, {}
+        await self._carriers.close()
+
+
+def _known_as(known: Model | None, name: str, provider: str) -> Model:
+    """What is known of a model, under the name its provider lists it by."""
+    if known is None:
+        return Model(id=name, provider=provider)
+    if (known.id, known.provider) == (name, provider):
+        return known
+    return replace(known, id=name, provider=provider, aliases=())
+
+
+def _fit(target: Target, named: Target | None = None) -> Fit | None:
+    """What makes a request one the model takes, and says with every call that the model is at its end, or that it is
+    asked in the place of the one that was named."""
+    fit = profiles.fitting(profiles.profile_of(target.known_as, target.info))
+    notices = [_notice(target)]
+    if named is not None and named.model != target.model:
+        notices.insert(0, f"{target.name} is asked in the place of {named.name}, whose successor it is")
+    notes = tuple([Loss("model", notice, "note") for notice in notices if notice is not None])
+    if not notes:
+        return fit
+
+    def told(request: Request) -> tuple[Request, tuple[Loss, ...]]:
+        request, losses = (request, ()) if fit is None else fit(request)
+        return request, notes + losses
+
+    return told
+
+
+def _notice(target: Target) -> str | None:
+    """What whoever asks this model should know, said once in this program; None for one that is alive."""
+    notice = target.info.notice(datetime.now(UTC).date()) if target.info else None
+    if notice is not None:
+        _warn(notice)
+    return notice
+
+
+@functools.cache
+def _warn(notice: str) -> None:
+    """Say it once in this program."""
+    log.warning(notice)
 
 
 def _first_byte(row: Provider, settings: Settings) -> float | None:

@@ -40,7 +40,7 @@ class Explanation(Value, frozen=True):
 
     def curl(self) -> str:
         """The same request as a command for a shell; it takes the key from its variable."""
-        lines = [f"curl -sS -X {self.method} {shlex.quote(self.url)}"]
+        lines = [f"curl -sS -X {self.method} {_quoted(self.url)}"]
         lines += [f"-H {_quoted(f'{name}: {value}')}" for name, value in self.headers.items()]
         lines.append(f"--data-raw {shlex.quote(self.body.decode())}")
         return " \\\n  ".join(lines)
@@ -50,7 +50,7 @@ _VARIABLE = re.compile(r"\$[A-Za-z_][A-Za-z0-9_]*$")
 
 
 def _quoted(header: str) -> str:
-    """A header for a shell: in double quotes where it ends in a variable, which the shell must fill in."""
+    """A header or URL for a shell: in double quotes where it ends in a variable, which the shell must fill in."""
     found = _VARIABLE.search(header)
     if found is None:
         return shlex.quote(header)

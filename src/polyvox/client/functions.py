@@ -9,8 +9,9 @@ from typing import Any, Unpack
 from polyvox.client import AsyncClient, AsyncStream, Chat, Client, Progress, Prompt, Stream
 from polyvox.client.chats import AsyncChat
 from polyvox.client.inputs import Options, Said
+from polyvox.client.operations import SaidOfCall
 from polyvox.errors import PolyvoxError
-from polyvox.types import Response
+from polyvox.types import Embeddings, Response
 
 _lock = threading.Lock()
 _client: Client | None = None
@@ -61,6 +62,41 @@ def chat(
     2
     """
     return _default().chat(model=model, system=system, messages=messages, **options)
+
+
+def embed(
+    inputs: str | Iterable[str],
+    *,
+    dimensions: int | None = None,
+    purpose: str | None = None,
+    truncate: bool | None = None,
+    on_progress: Progress | None = None,
+    **said: Unpack[SaidOfCall],
+) -> Embeddings:
+    """A vector for each text; takes what `AsyncClient.embed` takes.
+
+    >>> from polyvox import embed
+    >>> len(embed("hello", model="demo").vectors[0])
+    256
+    """
+    return _default().embed(
+        inputs, dimensions=dimensions, purpose=purpose, truncate=truncate, on_progress=on_progress, **said
+    )
+
+
+async def embed_async(
+    inputs: str | Iterable[str],
+    *,
+    dimensions: int | None = None,
+    purpose: str | None = None,
+    truncate: bool | None = None,
+    on_progress: Progress | None = None,
+    **said: Unpack[SaidOfCall],
+) -> Embeddings:
+    """`embed`, awaited."""
+    return await _default_async().embed(
+        inputs, dimensions=dimensions, purpose=purpose, truncate=truncate, on_progress=on_progress, **said
+    )
 
 
 async def ask_async(prompt: Prompt, **said: Unpack[Said]) -> Response:

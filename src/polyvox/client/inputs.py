@@ -3,8 +3,6 @@ with it before anything is sent; it knows no provider."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict
@@ -14,6 +12,8 @@ from msgspec.structs import replace
 
 from polyvox.client.check import answered, shown, sound, table, text_or_none
 from polyvox.errors import InputError
+from polyvox.fetch import Rules
+from polyvox.fetch.kinds import data_url, media_type_of
 from polyvox.types import (
     PART_TYPES,
     ROLES,
@@ -91,6 +91,8 @@ class Said(Options, total=False):
     headers: Mapping[str, str] | None
     extra_body: Mapping[str, Any] | None
     strict: bool | None
+    fetch: bool | Rules | None
+    upgrade: bool | None
 
 
 OPTION_NAMES = frozenset(Options.__annotations__)
@@ -249,12 +251,6 @@ def _call_from(raw: Any) -> ToolCall:
 
 _KINDS: tuple[tuple[str, Callable[..., Part]], ...] = (("image/", Image), ("audio/", Audio), ("video/", Video))
 
-# The first bytes of what is often attached without a name.
-_MAGIC = (
-    (b"\x89PNG\r\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"GIF8", "image/gif"),
-    (b"%PDF-", "application/pdf"), (b"ID3", "audio/mpeg"), (b"OggS", "audio/ogg"), (b"fLaC", "audio/flac"),
-)  # fmt: skip
-
 
 def attachment(thing: Any) -> Part:
     """A path, URL, bytes or part as a part; its kind by name, then by its first bytes."""
@@ -289,7 +285,7 @@ def from_path(path: Path) -> Part:
 
 def from_bytes(data: bytes, media_type: str | None = None, name: str | None = None) -> Part:
     """Bytes as the part their media type asks for; text becomes a text file."""
-    media_type = media_type or _sniff(data)
+    media_type = media_type or media_type_of(data)
     for prefix, make in _KINDS:
         if media_type.startswith(prefix):
             return make(data, media_type=media_type, name=name)
@@ -309,29 +305,11 @@ def _type_of(name: str) -> str | None:
     return mimetypes.guess_type(name)[0]
 
 
-def _sniff(data: bytes) -> str:
-    for magic, kind in _MAGIC:
-        if data.startswith(magic):
-            return kind
-    if data[:4] == b"RIFF":
-        return {b"WAVE": "audio/wav", b"WEBP": "image/webp"}.get(data[8:12], "application/octet-stream")
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return "application/octet-stream"
-    return "text/plain"
-
-
 def from_url(url: str, make: Callable[..., Part] | None = None) -> Part:
-    """A URL as a part; the provider fetches it. A data: URL becomes its bytes."""
+    """A URL as a part; the provider fetches it, or the client where it must. A data: URL becomes its bytes."""
     if url.startswith("data:"):
-        head, _, body = url[5:].partition(",")
-        media_type = head.partition(";")[0] or "text/plain"
-        try:
-            data = base64.b64decode(body, validate=True) if head.endswith(";base64") else body.encode()
-        except binascii.Error:
-            raise InputError("the data: URL is not valid base64") from None
-        return make(data, media_type=media_type) if make else from_bytes(data, media_type)
+        held = data_url(url, MAX_ATTACHMENT)
+        return make(held.data, media_type=held.media_type) if make else from_bytes(held.data, held.media_type)
     media_type = _type_of(url.partition("?")[0]) or ""
     if make is None:
         make = next((kind for prefix, kind in _KINDS if media_type.startswith(prefix)), File)
@@ -361,6 +339,13 @@ def request_fields(options: Mapping[str, Any]) -> dict[str, Any]:
         thinking = fields.get("thinking", Thinking())
         fields["thinking"] = replace(thinking, effort=fields.pop("effort"))
     return fields
+
+
+def switch(name: str, value: Any) -> bool:
+    """True or False; InputError for anything else."""
+    if not isinstance(value, bool):
+        raise InputError(f"{name} must be True or False, not {shown(value)}", param=name)
+    return value
 
 
 def _unknown_option(name: str) -> InputError:

@@ -10,7 +10,7 @@ from typing import Self
 from polyvox import portal
 from polyvox.engine import StreamRun
 from polyvox.errors import UsageError
-from polyvox.types import Event, Response, TextDelta
+from polyvox.types import Event, PartAdded, Response, Text, TextDelta
 
 
 class _Held:
@@ -49,7 +49,15 @@ class _Held:
 
 
 def _text_of(events: list[Event]) -> list[str]:
-    return [event.text for event in events if type(event) is TextDelta and event.choice == 0]
+    """The words in these events. Some come as a part that is whole: signed ones, and those of an unstreamed answer."""
+    found = []
+    for event in events:
+        if type(event) is TextDelta:
+            if event.choice == 0 and event.text:
+                found.append(event.text)
+        elif type(event) is PartAdded and type(event.value) is Text and event.choice == 0 and event.value.text:
+            found.append(event.value.text)
+    return found
 
 
 class AsyncStream(_Held):

@@ -19,7 +19,7 @@ from polyvox import catalog
 from polyvox.catalog import Provider
 from polyvox.config.fields import FIELDS, Key, Problem, check, meant
 from polyvox.errors import ConfigError
-from polyvox.keys import MASK, Secret, config_dir, is_secret_name, redact
+from polyvox.keys import MASK, Secret, config_dir, is_secret_name, key_of_parts, redact
 
 __all__ = ["FIELDS", "Loader", "Settings", "configure", "current", "default_files", "load"]
 __all__ += ["reset"]
@@ -255,6 +255,11 @@ def _add_dotenv(layers: _Layers, path: Path, known: Mapping[str, Provider]) -> N
             if values.get(name):
                 layers.add({"providers": {provider: {"api_key": values[name]}}}, _from(f"{path}:{lines[name]}"))
                 break
+        else:
+            parts = known[provider].key_parts if provider in known else ()
+            key = key_of_parts(parts, values)
+            if key is not None:
+                layers.add({"providers": {provider: {"api_key": key.secret}}}, _from(f"{path}:{lines[parts[0]]}"))
 
 
 def _add_variables(
@@ -270,6 +275,11 @@ def _add_variables(
         if variable:
             url = catalog.complete_url(env[variable], provider)
             layers.add({"providers": {provider.name: {"base_url": url}}}, _from(origin(variable)))
+        for option, variables in provider.needs.items():
+            variable = next((name for name in variables if env.get(name, "").strip()), "")
+            if variable:
+                said = {provider.name: {"options": {option: env[variable].strip()}}}
+                layers.add({"providers": said}, _from(origin(variable)))
 
 
 def _refuse_strangers(layers: _Layers, known: Mapping[str, Provider]) -> None:
