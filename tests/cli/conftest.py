@@ -22,7 +22,9 @@ WORDS = ("One ", "two ", "three ", "four ", "five.")
 
 def bare_environment(home):
     """The environment without anything that configures polyvox, and without the user's local server."""
-    secret = {name for row in catalog.load().providers.values() for name in (*row.key_env, *row.base_url_env)}
+    secret = {"GOOGLE_APPLICATION_CREDENTIALS", "CLOUDSDK_CONFIG"}
+    for row in catalog.load().providers.values():
+        secret.update(row.key_env, row.base_url_env, row.key_parts, *row.needs.values())
     drop = secret | {"NO_COLOR", "FORCE_COLOR", "TERM", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"}
     env = {name: value for name, value in os.environ.items() if name not in drop and not name.startswith("POLYVOX")}
     return {**env, "HOME": str(home), "POLYVOX_HOME": str(home / "polyvox"), "OLLAMA_HOST": "127.0.0.1:9",

@@ -47,8 +47,14 @@ def test_the_first_line_is_the_address_and_it_ends_well_when_told(simulate, numb
         assert asking.ask("hello").text.startswith("[demo] You said: hello")
     code, out, err = ended(process, number)
     assert (code, out) == (0, "")
-    assert f"OPENAI_BASE_URL={url}/v1\n" in err and f"ANTHROPIC_BASE_URL={url}\n" in err
-    assert f"OLLAMA_HOST={url}\n" in err
+    assert {line.strip() for line in err.splitlines() if "export " in line} == {
+        f"export OPENAI_BASE_URL={url}/v1",
+        f"export ANTHROPIC_BASE_URL={url}",
+        f"export OLLAMA_HOST={url}",
+        f"export GOOGLE_GEMINI_BASE_URL={url}",
+        f"export AWS_ENDPOINT_URL_BEDROCK_RUNTIME={url}",
+        f"export CO_API_URL={url}",
+    }
     assert "requests 1, answers 1 (0 streams), errors none, faults none" in err and "Traceback" not in err
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -54,6 +55,7 @@ def ask_command(words: tuple[str, ...], as_json: bool, jsonl: bool, no_stream: b
         api_key=question.key,
         timeout=said["timeout"],
         strict=said["strict"] or None,
+        upgrade=said["upgrade"],
         settings=settings,
         record=said["record"],
         replay=said["replay"],
@@ -93,7 +95,7 @@ def question_of(words: tuple[str, ...], said: dict[str, Any]) -> _Question:
         )
     attachments: list[Any] = [item for item in said["attach"] if item != "-"]
     form = _form(said["schema"])
-    facts: dict[str, Any] = start.options_of(said["options"])
+    facts: dict[str, Any] = start.options_of(said["options"], said["keep_alive"])
     if form is not None:
         facts["schema"] = form
     facts["system"] = start.text_or_file(said["system"], "-s")
@@ -154,13 +156,17 @@ def _print_text(client: Client, question: _Question, whole: bool, *, reasoning: 
 
 def show(stream: Any, answer: output.Answer) -> Response:
     """Print a stream as it comes; the whole response at its end."""
-    from polyvox.types import ReasoningDelta, RefusalDelta, TextDelta
+    from polyvox.types import PartAdded, Reasoning, ReasoningDelta, Refusal, RefusalDelta, Text, TextDelta
 
-    ways = {TextDelta: answer.text, RefusalDelta: answer.text, ReasoningDelta: answer.thought}
+    ways: dict[type, Callable[[str], None]] = {
+        TextDelta: answer.text, RefusalDelta: answer.text, ReasoningDelta: answer.thought,
+        Text: answer.text, Refusal: answer.text, Reasoning: answer.thought,
+    }  # fmt: skip
     for event in stream.events():
-        way = ways.get(type(event))
+        told: Any = event.value if type(event) is PartAdded else event
+        way = ways.get(type(told))
         if way is not None and event.choice == 0:
-            way(event.text)
+            way(told.text)
     response: Response = stream.response
     return response
 

@@ -40,7 +40,7 @@ def chat_command(**said: Any) -> None:
         raise CommandLineError(
             "standard input holds the conversation, so it cannot hold the key", "say --key @env:NAME"
         )
-    options = start.options_of(said["options"])
+    options = start.options_of(said["options"], said["keep_alive"])
     system = start.text_or_file(said["system"], "-s")
     key = start.key_of(said["key"])
     settings = start.settings()
@@ -54,6 +54,7 @@ def chat_command(**said: Any) -> None:
         api_key=key,
         timeout=said["timeout"],
         strict=said["strict"] or None,
+        upgrade=said["upgrade"],
         settings=settings,
         record=said["record"],
         replay=said["replay"],
@@ -170,7 +171,7 @@ class Conversation:
 
     def _model(self, rest: str) -> None:
         if rest:
-            start.providers(self._settings).resolve(rest, self._settings.aliases)
+            start.target(rest, self._settings)
             self._talk.model = rest
         named = self._talk.model or self._settings.model or "the one it began with"
         output.plain(f"model: {named}")
@@ -236,7 +237,7 @@ class Conversation:
         path = str(Path(rest).expanduser())
         model, system, messages = _read_talk(start.file_bytes(path, "/load"), path)
         if model is not None:
-            start.providers(self._settings).resolve(model, self._settings.aliases)
+            start.target(model, self._settings)
         self._talk.model, self._talk.system, self._talk.messages = model or self._talk.model, system, messages
         self._asked = None
         output.plain(f"loaded {len(messages)} messages from {path}")

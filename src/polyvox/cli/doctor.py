@@ -152,6 +152,7 @@ def _reach(rows: list[Provider], settings: Settings) -> list[Finding]:
     import asyncio
 
     from polyvox import portal
+    from polyvox.places import located
     from polyvox.transports import Outgoing, Timeouts
     from polyvox.transports.http import HttpTransport
 
@@ -161,7 +162,7 @@ def _reach(rows: list[Provider], settings: Settings) -> list[Finding]:
         begun = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(_LIVE_SECONDS):
-                exchange = await transport.send(Outgoing("GET", row.base_url, {}, b""), limits)
+                exchange = await transport.send(Outgoing("GET", located(row).base_url, {}, b""), limits)
                 await exchange.close()
         except TimeoutError:
             return Finding(f"reach {row.name}", "warning", f"no answer within {_LIVE_SECONDS:g} s")

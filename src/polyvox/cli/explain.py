@@ -35,7 +35,7 @@ def explain_command(words: tuple[str, ...], curl: bool, stream: bool, **said: An
         output.note(choice.remark, always=True)
     from polyvox.client import Client
 
-    with Client(choice.model, strict=said["strict"] or None, settings=settings) as client:
+    with Client(choice.model, strict=said["strict"] or None, upgrade=said["upgrade"], settings=settings) as client:
         found = client.explain(question.prompt, stream=stream, **question.facts)
     for loss in found.losses:
         output.warn(f"{loss.field}: {loss.why}")

@@ -27,6 +27,7 @@ def set_key(name: str, key: str | None) -> None:
     from polyvox.keys import KeyStore, secret_of
 
     row = start.providers(start.settings()).provider(name)
+    name = row.key_of or row.name
     secret = start.key_of(key)
     if secret is None:
         piped = start.piped()
@@ -77,6 +78,8 @@ def list_keys(as_json: bool) -> None:
     kept = KeyStore().list()
     facts: list[dict[str, Any]] = []
     for row in rows.values():
+        if row.key_of:  # listed with the provider whose key it takes
+            continue
         # The keyring is not asked: it may want a password, and a list is no reason to.
         if any(key.name == row.name and key.source == "keyring" for key in kept):
             continue

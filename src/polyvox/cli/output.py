@@ -310,6 +310,17 @@ def plain(text: str) -> None:
     _write_error(clean(text) + "\n")
 
 
+def shows_progress() -> bool:
+    """Whether anybody watches how far things are: a terminal that was not told to be quiet."""
+    return not _quiet and is_terminal(sys.stderr) and os.environ.get("TERM") != "dumb"
+
+
+def progress(text: str) -> None:
+    """Show how far things are, in place of what was last shown so; "" takes it away. Only on a terminal."""
+    if shows_progress():
+        _write_error(f"\r\x1b[K{clean(text)}")
+
+
 def error(problem: PolyvoxError) -> None:
     """Say what went wrong and what to do, as lines or, where data is JSON, as JSON."""
     if _debug:

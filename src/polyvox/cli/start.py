@@ -17,7 +17,7 @@ from polyvox.cli import output
 from polyvox.cli.output import CommandLineError
 
 if TYPE_CHECKING:
-    from polyvox.catalog import Catalog, Provider
+    from polyvox.catalog import Catalog, Provider, Target
     from polyvox.config import Settings
     from polyvox.keys import Secret
 
@@ -34,6 +34,9 @@ def model_options(command: Command) -> Command:
         click.option("-s", "--system", help="Instructions for the model: text, or @FILE."),
         click.option("-o", "--option", "options", multiple=True, metavar="NAME=VALUE",
                      help="An option of the call, such as temperature=0.2; may be repeated."),
+        click.option("--upgrade", is_flag=True, help="Ask a retired or deprecated model's successor in its place."),
+        click.option("--keep-alive", "keep_alive", metavar="TIME",
+                     help="How long a local model stays loaded: 10m, seconds, -1 for ever, 0 not at all."),
         click.option("--timeout", type=float, metavar="SECONDS", help="Time for a whole answer, retries included."),
         click.option("--strict", is_flag=True, help="Fail rather than leave out what the model's protocol cannot say."),
         click.option("--key", metavar="-|@env:NAME", help="Where to read the key: standard input, or a variable."),
@@ -98,8 +101,9 @@ def file_bytes(path: str, what: str) -> bytes:
         raise CommandLineError(f"{what}: {path} cannot be read: {reason}", "check the path") from None
 
 
-def options_of(pairs: Iterable[str]) -> dict[str, Any]:
-    """NAME=VALUE pairs as options of a call: VALUE is JSON where it reads as JSON, else text."""
+def options_of(pairs: Iterable[str], keep_alive: str | None = None) -> dict[str, Any]:
+    """NAME=VALUE pairs as options of a call: VALUE is JSON where it reads as JSON, else text. keep_alive is how long
+    the model is to stay loaded, where its server keeps it."""
     from polyvox.client.inputs import OPTION_NAMES
 
     made: dict[str, Any] = {}
@@ -113,6 +117,13 @@ def options_of(pairs: Iterable[str]) -> dict[str, Any]:
         if name not in OPTION_NAMES:
             raise _unknown_option(name, OPTION_NAMES)
         made[name] = _value(name, value)
+    if keep_alive is not None:
+        from polyvox.dialects.model_store import KEEPERS, store
+
+        said = made.get("extra")
+        extra = said if isinstance(said, dict) else {}
+        stay = {name: {**extra.get(name, {}), "keep_alive": store(name).keep_alive(keep_alive)} for name in KEEPERS}
+        made["extra"] = {**extra, **stay}
     return made
 
 
@@ -192,6 +203,20 @@ def providers(found: Settings) -> Catalog:
     from polyvox import catalog
 
     return catalog.load().with_overrides(found.providers, found.origins)
+
+
+def target(name: str, found: Settings) -> Target:
+    """Who is meant by a name; servers on this machine are asked where nobody else is known to serve it."""
+    from polyvox.errors import NotFoundError
+    from polyvox.keys import find_key
+
+    try:
+        return providers(found).resolve(name, found.aliases, lambda row: find_key(row, found) is not None)
+    except NotFoundError:
+        from polyvox import portal
+        from polyvox.client.deployments import Deployments
+
+        return portal.run(Deployments(found).target(name))
 
 
 class Choice(NamedTuple):
