@@ -7,14 +7,34 @@ import struct
 import time
 from typing import NamedTuple
 
+from polyvox import Client
+from polyvox.config import Settings
+from polyvox.dialects import Endpoint, Reply
+from polyvox.dialects import dialect as room
+from polyvox.testing.simulate.routes import PROVIDERS
+from polyvox.types import Message, Request, Text
+
 QUESTIONS = {
     "openai.chat": ("/v1/chat/completions", {}),
     "anthropic.messages": ("/v1/messages", {"max_tokens": 200}),
     "ollama.chat": ("/api/chat", {}),
 }
+# Of the others our own client asks.
+BASES = {"openai.responses": "/v1", "gemini.generate": "/v1beta"}
+# Answers that do not say which model gave them.
+NAMELESS = ("cohere.chat", "bedrock.converse")
 HEADERS = {"anthropic.messages": {"anthropic-version": "2023-06-01"}}
 HELLO = "hello bees"
+SAYS = "[demo] You said: hello bees."
 KEY = "sk-simulated-0123456789"
+
+
+# Dialects whose providers want a key, and say 429 when too much is asked.
+HOSTED = tuple(name for name, facts in PROVIDERS.items() if facts.needs_key)
+
+
+# What providers answer to a key that is none of theirs, where that is not 401.
+DENIED = {"gemini.generate": 400, "bedrock.converse": 403}
 
 
 class Got(NamedTuple):
@@ -40,6 +60,11 @@ class Got(NamedTuple):
 
 def question(dialect, stream=False, model="any-model", said=HELLO, **more):
     """The path and the body of a question."""
+    if dialect not in QUESTIONS:
+        wire = room(dialect).encode_request(
+            Request(model, (Message("user", (Text(said),)),), stream=stream), Endpoint()
+        )[0]
+        return BASES.get(dialect, "") + wire.path, json.dumps({**json.loads(wire.body), **more}).encode()
     path, facts = QUESTIONS[dialect]
     body = {"model": model, "messages": [{"role": "user", "content": said}], "stream": stream, **facts, **more}
     return path, json.dumps(body).encode()
@@ -95,6 +120,33 @@ def unchunked(body):
         found += body[at + 2 : at + 2 + size]
         body = body[at + 4 + size :]
     return found
+
+
+def events(dialect, body):
+    """The events of a stream as they came, each with its end."""
+    if dialect != "bedrock.converse":
+        gap = b"\n" if dialect == "ollama.chat" else b"\n\n"
+        *found, rest = body.split(gap)
+        assert rest == b""
+        return [each + gap for each in found]
+    found = []
+    while body:
+        size = struct.unpack_from(">I", body)[0]
+        found.append(body[:size])
+        assert len(found[-1]) == size >= 16
+        body = body[size:]
+    return found
+
+
+def client(simulator, name, **options):
+    """Our own client, which asks once."""
+    options = {"api_key": KEY, "settings": Settings(), "retries": 0, **options}
+    return Client("any-model", base_url=simulator.base_url(name), dialect=name, **options)
+
+
+def error_of(name, got):
+    """What our own client makes of a refusal."""
+    return room(name).decode_error(Reply(got.status, got.headers, got.body), Endpoint())
 
 
 def ask(simulator, dialect, stream=False, quiet=5.0, key=KEY, headers=None, **more):

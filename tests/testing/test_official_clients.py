@@ -1,17 +1,30 @@
 """The providers' own clients take the simulated provider for the real one: plain, streamed, with tools, and with
 each error; and our client, asked the same in each dialect, hears the same."""
 
+import contextlib
 import json
+import os
+import subprocess
+import sys
 
 import anthropic
+import boto3
+import botocore.config
+import botocore.exceptions
+import cohere
+import cohere.core.api_error as cohere_errors
+import google.genai
+import groq
+import mistralai.client
 import ollama
 import openai
 import pytest
 
 from polyvox import Client, Message, Text, Tool, ToolCall, ToolResult
 from polyvox.dialects import NAMES
-from polyvox.errors import PolyvoxError
+from polyvox.errors import AuthError, PolyvoxError
 from polyvox.testing import Simulator
+from tests.testing.asking import DENIED, NAMELESS
 
 KEY = "sk-simulated-0123456789"
 QUESTION = "What is the weather in Rome?"
@@ -154,6 +167,199 @@ class Ollama:
         return text, calls, last.done_reason, (last.prompt_eval_count, last.eval_count)
 
 
+class Cohere:
+    dialect = "cohere.chat"
+    error = cohere_errors.ApiError
+
+    def __init__(self, simulator, **facts):
+        self.client = cohere.ClientV2(**{"base_url": simulator.base_url(self.dialect), "api_key": KEY, **facts})
+
+    def close(self):
+        self.client._client_wrapper.httpx_client.httpx_client.close()
+
+    def ask(self, turns, tools=(), stream=False):
+        messages = []
+        for turn in turns:
+            if turn["role"] == "calls":
+                calls = [
+                    {"id": call_id, "type": "function", "function": {"name": name, "arguments": json.dumps(given)}}
+                    for call_id, name, given in turn["calls"]
+                ]
+                messages.append({"role": "assistant", "tool_calls": calls})
+            elif turn["role"] == "result":
+                messages.append({"role": "tool", "tool_call_id": turn["id"], "content": turn["text"]})
+            else:
+                messages.append({"role": turn["role"], "content": turn["text"]})
+        given = [{"type": "function", "function": {"name": name, "parameters": WEATHER}} for name in tools]
+        facts = {"model": MODEL, "messages": messages, **({"tools": given} if given else {})}
+        if not stream:
+            answer = self.client.chat(**facts, request_options={"max_retries": 0})
+            text = "".join(item.text for item in answer.message.content or () if item.type == "text")
+            calls = [
+                (call.id, call.function.name, json.loads(call.function.arguments))
+                for call in answer.message.tool_calls or ()
+            ]
+            tokens = answer.usage.tokens
+            return text, calls, answer.finish_reason, (tokens.input_tokens, tokens.output_tokens)
+        text, calls, last = "", [], None
+        for event in self.client.chat_stream(**facts, request_options={"max_retries": 0}):
+            if event.type == "content-delta":
+                text += event.delta.message.content.text or ""
+            elif event.type == "tool-call-start":
+                calls.append([event.delta.message.tool_calls.id, event.delta.message.tool_calls.function.name, ""])
+            elif event.type == "tool-call-delta":
+                calls[-1][2] += event.delta.message.tool_calls.function.arguments
+            elif event.type == "message-end":
+                last = event.delta
+        if last.finish_reason == "ERROR":
+            # This client raises nothing for an error inside a stream: its end says so.
+            raise self.error(body=last.error)
+        found = [(call_id, name, json.loads(given)) for call_id, name, given in calls]
+        tokens = last.usage.tokens
+        return text, found, last.finish_reason, (tokens.input_tokens, tokens.output_tokens)
+
+
+class Responses:
+    dialect = "openai.responses"
+    error = (openai.OpenAIError, RuntimeError)  # of an error inside a stream it only says that no end came
+
+    def __init__(self, simulator, **facts):
+        self.client = openai.OpenAI(
+            **{"base_url": simulator.base_url(self.dialect), "api_key": KEY, "max_retries": 0, **facts}
+        )
+
+    def close(self):
+        self.client.close()
+
+    def ask(self, turns, tools=(), stream=False):
+        items = []
+        for turn in turns:
+            if turn["role"] == "calls":
+                items += [
+                    {"type": "function_call", "call_id": call_id, "name": name, "arguments": json.dumps(given)}
+                    for call_id, name, given in turn["calls"]
+                ]
+            elif turn["role"] == "result":
+                items.append({"type": "function_call_output", "call_id": turn["id"], "output": turn["text"]})
+            else:
+                items.append({"role": turn["role"], "content": turn["text"]})
+        given = [{"type": "function", "name": name, "parameters": WEATHER, "strict": False} for name in tools]
+        facts = {"model": MODEL, "input": items, **({"tools": given} if given else {})}
+        if stream:
+            with self.client.responses.stream(**facts) as events:
+                for _ in events:
+                    pass
+                answer = events.get_final_response()
+        else:
+            answer = self.client.responses.create(**facts)
+        calls = [
+            (item.call_id, item.name, json.loads(item.arguments))
+            for item in answer.output
+            if item.type == "function_call"
+        ]
+        assert answer.model == MODEL and answer.id.startswith("resp_")
+        return answer.output_text, calls, answer.status, (answer.usage.input_tokens, answer.usage.output_tokens)
+
+
+class Gemini:
+    dialect = "gemini.generate"
+    error = google.genai.errors.APIError
+
+    def __init__(self, simulator, **facts):
+        options = google.genai.types.HttpOptions(base_url=simulator.url, api_version="v1beta")
+        self.client = google.genai.Client(**{"api_key": KEY, "http_options": options, **facts})
+
+    def close(self):
+        self.client.close()
+
+    def ask(self, turns, tools=(), stream=False):
+        contents = []
+        for turn in turns:
+            if turn["role"] == "calls":
+                parts = [{"function_call": {"name": name, "args": given}} for _, name, given in turn["calls"]]
+                contents.append({"role": "model", "parts": parts})
+            elif turn["role"] == "result":
+                part = {"function_response": {"name": turn["name"], "response": {"result": turn["text"]}}}
+                contents.append({"role": "user", "parts": [part]})
+            else:
+                role = "model" if turn["role"] == "assistant" else "user"
+                contents.append({"role": role, "parts": [{"text": turn["text"]}]})
+        given = [{"name": name, "parameters_json_schema": WEATHER} for name in tools]
+        config = {"tools": [{"function_declarations": given}]} if given else None
+        facts = {"model": MODEL, "contents": contents, "config": config}
+        models = self.client.models
+        pieces = list(models.generate_content_stream(**facts)) if stream else [models.generate_content(**facts)]
+        contents = [piece.candidates[0].content for piece in pieces]
+        parts = [part for content in contents if content is not None for part in content.parts or ()]
+        text = "".join(part.text or "" for part in parts)
+        calls = [(None, part.function_call.name, part.function_call.args) for part in parts if part.function_call]
+        last = pieces[-1]
+        usage = last.usage_metadata
+        assert last.model_version == MODEL
+        ended = last.candidates[0].finish_reason.value
+        return text, calls, ended, (usage.prompt_token_count, usage.candidates_token_count)
+
+
+class Bedrock:
+    dialect = "bedrock.converse"
+    error = (botocore.exceptions.ClientError, botocore.exceptions.EventStreamError)
+
+    def __init__(self, simulator, **facts):
+        config = botocore.config.Config(retries={"total_max_attempts": 1})
+        self.client = boto3.client(
+            "bedrock-runtime",
+            endpoint_url=simulator.base_url(self.dialect),
+            region_name="us-east-1",
+            aws_access_key_id="AKIDEXAMPLE",
+            aws_secret_access_key=KEY,
+            config=config,
+        )
+
+    def close(self):
+        self.client.close()
+
+    def ask(self, turns, tools=(), stream=False):
+        messages = []
+        for turn in turns:
+            if turn["role"] == "calls":
+                blocks = [
+                    {"toolUse": {"toolUseId": call_id, "name": name, "input": given}}
+                    for call_id, name, given in turn["calls"]
+                ]
+                messages.append({"role": "assistant", "content": blocks})
+            elif turn["role"] == "result":
+                block = {"toolResult": {"toolUseId": turn["id"], "content": [{"text": turn["text"]}]}}
+                messages.append({"role": "user", "content": [block]})
+            else:
+                messages.append({"role": turn["role"], "content": [{"text": turn["text"]}]})
+        given = [{"toolSpec": {"name": name, "inputSchema": {"json": WEATHER}}} for name in tools]
+        facts = {"modelId": MODEL, "messages": messages, **({"toolConfig": {"tools": given}} if given else {})}
+        if not stream:
+            answer = self.client.converse(**facts)
+            blocks = answer["output"]["message"]["content"]
+            text = "".join(block.get("text", "") for block in blocks)
+            used = [block["toolUse"] for block in blocks if "toolUse" in block]
+            calls = [(call["toolUseId"], call["name"], call["input"]) for call in used]
+            usage = answer["usage"]
+            return text, calls, answer["stopReason"], (usage["inputTokens"], usage["outputTokens"])
+        with contextlib.closing(self.client.converse_stream(**facts)["stream"]) as events:
+            return self._heard(events)
+
+    def _heard(self, events):
+        text, calls, ended, usage = "", [], None, None
+        for event in events:
+            if start := event.get("contentBlockStart", {}).get("start", {}).get("toolUse"):
+                calls.append([start["toolUseId"], start["name"], ""])
+            delta = event.get("contentBlockDelta", {}).get("delta", {})
+            text += delta.get("text", "")
+            if "toolUse" in delta:
+                calls[-1][2] += delta["toolUse"]["input"]
+            ended = event.get("messageStop", {}).get("stopReason", ended)
+            usage = event.get("metadata", {}).get("usage", usage)
+        found = [(call_id, name, json.loads(given)) for call_id, name, given in calls]
+        return text, found, ended, (usage["inputTokens"], usage["outputTokens"])
+
+
 class Ours:
     """Our own client in one dialect."""
 
@@ -161,7 +367,7 @@ class Ours:
 
     def __init__(self, simulator, dialect, **facts):
         self.dialect = dialect
-        self.separators = (", ", ": ") if dialect == "openai.chat" else (",", ":")
+        self.separators = (", ", ": ") if dialect in STRINGS else (",", ":")
         facts = {"api_key": KEY, "retries": 0, **facts}
         self.client = Client(MODEL, base_url=simulator.base_url(dialect), dialect=dialect, **facts)
 
@@ -186,11 +392,16 @@ class Ours:
         facts = {"max_tokens": 1000, **({"tools": [Tool(name, parameters=WEATHER) for name in tools]} if tools else {})}
         answer = self.client.stream(messages, **facts).finish() if stream else self.client.ask(messages, **facts)
         calls = [(call.id, call.name, call.args) for call in answer.tool_calls]
-        assert answer.model == MODEL and answer.complete
+        assert answer.model == (None if self.dialect in NAMELESS else MODEL) and answer.complete
         return answer.text, calls, answer.finish_reason, (answer.usage.input, answer.usage.output)
 
 
-OFFICIAL = {client.dialect: client for client in (OpenAI, Anthropic, Ollama)}
+STRINGS = ("openai.chat", "openai.responses", "cohere.chat", "bedrock.converse")  # whose clients write with spaces
+OFFICIAL = {
+    client.dialect: client
+    for client in (OpenAI, Responses, Anthropic, Gemini, Ollama, Cohere, Bedrock)
+    if client.dialect in NAMES
+}
 BOTH = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 EACH = pytest.mark.parametrize("dialect", NAMES)
 
@@ -221,7 +432,7 @@ def transcript(client, stream):
     text, calls, ended, usage = client.ask(turns, tools=("get_weather",), stream=stream)
     said.append((text, calls, ended, usage))
     turns += [{"role": "assistant", "text": text}, {"role": "user", "text": "Thank you, bees."}]
-    said.append(client.ask(turns, stream=stream))
+    said.append(client.ask(turns, tools=("get_weather",), stream=stream))
     return said
 
 
@@ -230,6 +441,10 @@ WORDS_FOR = {
     "anthropic.messages": {"tool_calls": "tool_use", "stop": "end_turn"},
     # This protocol has one word for both; what was called shows in the message.
     "ollama.chat": {"tool_calls": "stop", "stop": "stop"},
+    "cohere.chat": {"tool_calls": "TOOL_CALL", "stop": "COMPLETE"},
+    "openai.responses": {"tool_calls": "completed", "stop": "completed"},
+    "gemini.generate": {"tool_calls": "STOP", "stop": "STOP"},
+    "bedrock.converse": {"tool_calls": "tool_use", "stop": "end_turn"},
 }
 
 
@@ -275,7 +490,14 @@ STATUSES = {
     500: ("InternalServerError", "server"),
     503: ("InternalServerError", ("server", "overloaded")),
 }
-ERROR_OF = {"openai.chat": openai, "anthropic.messages": anthropic}
+ERROR_OF = {"openai.chat": openai, "openai.responses": openai, "anthropic.messages": anthropic}
+
+
+def status_of(error):
+    """The HTTP status that a client's error has, wherever it keeps it."""
+    if isinstance(error, botocore.exceptions.ClientError):
+        return error.response["ResponseMetadata"]["HTTPStatusCode"]
+    return error.code if isinstance(error, google.genai.errors.APIError) else error.status_code
 
 
 @EACH
@@ -288,7 +510,7 @@ def test_each_error_is_its_own_in_the_official_client_and_in_ours(opened, dialec
         official = OFFICIAL[dialect]
         with pytest.raises(official.error) as caught:
             opened(official, broken).ask(turns, stream=stream)
-        assert caught.value.status_code == status
+        assert status_of(caught.value) == status
         if dialect in ERROR_OF:
             wanted = getattr(ERROR_OF[dialect], theirs, None) or getattr(ERROR_OF[dialect], "InternalServerError")
             assert isinstance(caught.value, wanted) or type(caught.value).__name__ in ("ServiceUnavailableError",)
@@ -317,9 +539,11 @@ def test_a_wrong_key_is_an_error_of_authentication(opened, dialect):
         official = OFFICIAL[dialect]
         with pytest.raises(official.error) as caught:
             opened(official, locked).ask([{"role": "user", "text": QUESTION}])
-        assert caught.value.status_code == 401
+        assert status_of(caught.value) == DENIED.get(dialect, 401)
         if dialect in ERROR_OF:
             assert isinstance(caught.value, ERROR_OF[dialect].AuthenticationError)
+        with pytest.raises(AuthError):
+            opened(Ours, locked, dialect=dialect).ask([{"role": "user", "text": QUESTION}])
 
 
 @pytest.mark.parametrize("dialect", ["openai.chat", "anthropic.messages"])
@@ -360,6 +584,52 @@ def test_the_ollama_client_lists_models(opened):
         assert [model.model for model in opened(Ollama, simulator).client.list().models] == ["small", "large"]
 
 
+def test_the_gemini_client_lists_models(opened):
+    with Simulator(models=["small", "large"]) as simulator:
+        found = opened(Gemini, simulator).client.models.list()
+        assert [model.name for model in found] == ["models/small", "models/large"]
+
+
+def test_the_cohere_client_lists_models(opened):
+    with Simulator(models=["small", "large"]) as simulator:
+        assert [model.name for model in opened(Cohere, simulator).client.models.list().models] == ["small", "large"]
+        assert simulator.requests[0].dialect == "cohere.chat"
+
+
+# Each is told where to ask by its own variable alone; some read it when they are imported.
+PROGRAM = """
+import anthropic, boto3, cohere, google.genai, ollama, openai
+
+said = "hello bees"
+turns = [{"role": "user", "content": said}]
+openai.OpenAI().chat.completions.create(model="m", messages=turns)
+openai.OpenAI().responses.create(model="m", input=said)
+anthropic.Anthropic().messages.create(model="m", max_tokens=50, messages=turns)
+ollama.chat(model="m", messages=turns)
+with google.genai.Client() as client:
+    client.models.generate_content(model="m", contents=said)
+cohere.ClientV2().chat(model="m", messages=turns)
+boto3.client("bedrock-runtime").converse(modelId="m", messages=[{"role": "user", "content": [{"text": said}]}])
+"""
+KEYS = (
+    "OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "CO_API_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"
+)  # fmt: skip
+
+
+def test_its_variables_alone_point_every_official_client_here(tmp_path):
+    with Simulator() as simulator:
+        environment = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+        environment |= {**dict.fromkeys(KEYS, KEY), **simulator.environment}
+        environment |= {"HOME": str(tmp_path), "AWS_DEFAULT_REGION": "us-east-1"}
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert {name: numbers.answers for name, numbers in simulator.counts.by_dialect.items()} == dict.fromkeys(
+            NAMES, 1
+        )
+
+
 @pytest.mark.parametrize(
     ("dialect", "call"),
     [
@@ -378,3 +648,27 @@ def test_the_ollama_client_lists_models(opened):
 def test_what_the_provider_refuses_is_refused(opened, dialect, call):
     with pytest.raises(ERROR_OF[dialect].BadRequestError):
         call(opened(OFFICIAL[dialect]).client)
+
+
+@BOTH
+def test_the_groq_client_takes_it_for_the_real_one(simulator, stream):
+    with groq.Groq(base_url=simulator.url, api_key=KEY, max_retries=0) as client:
+        facts = {"model": MODEL, "messages": [{"role": "user", "content": "hello bees"}]}
+        if stream:
+            pieces = list(client.chat.completions.create(**facts, stream=True))
+            text = "".join(piece.choices[0].delta.content or "" for piece in pieces if piece.choices)
+        else:
+            text = client.chat.completions.create(**facts).choices[0].message.content
+        assert text.startswith("[demo] You said: hello bees.")
+
+
+@BOTH
+def test_the_mistral_client_takes_it_for_the_real_one(simulator, stream):
+    with mistralai.client.Mistral(server_url=simulator.url, api_key=KEY) as client:
+        facts = {"model": MODEL, "messages": [{"role": "user", "content": "hello bees"}]}
+        if stream:
+            pieces = [event.data for event in client.chat.stream(**facts)]
+            text = "".join(piece.choices[0].delta.content or "" for piece in pieces if piece.choices)
+        else:
+            text = client.chat.complete(**facts).choices[0].message.content
+        assert text.startswith("[demo] You said: hello bees.")

@@ -1,50 +1,47 @@
-"""A simulated provider answers like one in every dialect, tells what it was asked, keeps its limits and its pace,
-notices who leaves, and ends honestly."""
+"""A simulated provider answers like one in every dialect, tells what it was asked, notices who leaves, and ends
+honestly."""
 
 import asyncio
+import json
 import re
 import socket
 import threading
 import time
-from datetime import UTC, datetime
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from polyvox import AsyncClient, Client
+from polyvox import AsyncClient
 from polyvox.config import Settings
 from polyvox.dialects import NAMES, Endpoint, Reply, dialect
-from polyvox.errors import AuthError, InputError, NotFoundError, UsageError
+from polyvox.dialects.model_lists import LISTS
+from polyvox.errors import AuthError, InputError, NotFoundError, OverloadedError, UsageError
 from polyvox.testing import Fault, Simulator
+from polyvox.testing.simulate.routes import PROVIDERS
 from polyvox.testing.simulate.server import MAX_BODY
+from polyvox.types import Message, Response, Text, Usage
 from tests.testing.asking import (
+    DENIED,
     HEADERS,
     HELLO,
+    HOSTED,
     KEY,
-    QUESTIONS,
+    NAMELESS,
+    SAYS,
     ask,
+    client,
     connect,
+    error_of,
+    events,
     exchange,
     get,
     leave_in_the_middle,
     question,
     request,
-    seconds_of,
 )
 
 DIALECTS = pytest.mark.parametrize("name", NAMES)
-SAYS = "[demo] You said: hello bees."
-HOSTED = ("openai.chat", "anthropic.messages")  # their providers want a key, and tell their limits
-
-
-def client(simulator, name, **options):
-    options = {"api_key": KEY, "settings": Settings(), "retries": 0, **options}
-    return Client("any-model", base_url=simulator.base_url(name), dialect=name, **options)
-
-
-def error_of(name, got):
-    return dialect(name).decode_error(Reply(got.status, got.headers, got.body), Endpoint())
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +55,7 @@ def shared():
 
 
 def test_every_dialect_is_served():
-    assert set(QUESTIONS) == set(NAMES)
+    assert set(PROVIDERS) == set(NAMES)
 
 
 @DIALECTS
@@ -67,9 +64,11 @@ def test_our_own_client_gets_the_demos_answer_whole_and_streamed(shared, name):
         response = asking.ask(HELLO)
         stream = asking.stream(HELLO)
         pieces = list(stream)
-    assert response.text.startswith(SAYS) and response.model == "any-model" and response.finish_reason == "stop"
+    assert response.text.startswith(SAYS) and response.finish_reason == "stop"
     assert "".join(pieces) == response.text and len(pieces) > 5
-    assert stream.response.finish_reason == "stop" and stream.response.model == "any-model"
+    assert stream.response.finish_reason == "stop" and stream.response.usage == response.usage
+    assert {response.model, stream.response.model} == {None if name in NAMELESS else "any-model"}
+    assert [asked.model for asked in shared.requests[-2:]] == ["any-model"] * 2
     assert response.usage.input and response.usage.output
 
 
@@ -110,6 +109,14 @@ def test_events_of_a_stream_leave_one_by_one(shared):
     assert got.body.endswith(b"data: [DONE]\n\n")
 
 
+def test_a_gemini_stream_is_one_list_for_a_client_that_does_not_ask_for_events(shared):
+    path, body = question("gemini.generate", stream=True)
+    got = exchange(shared, request("POST", path.partition("?")[0], body))
+    assert got.headers["content-type"] == "application/json" and got.whole and len(got.json) > 5
+    pieces = [json.loads(event[6:]) for event in events("gemini.generate", ask(shared, "gemini.generate", True).body)]
+    assert got.json == pieces
+
+
 def test_the_places_that_are_no_questions(shared):
     assert get(shared, "/health", key=None).json == {"status": "ok"}
     assert get(shared, "/v1/models").json["data"][0]["id"] == "demo"
@@ -117,6 +124,13 @@ def test_the_places_that_are_no_questions(shared):
     assert listed["data"][0]["type"] == "model" and listed["first_id"] == "demo"
     assert get(shared, "/api/tags", key=None).json["models"][0]["model"] == "demo"
     assert re.fullmatch(r"\d+\.\d+\.\d+", get(shared, "/api/version", key=None).json["version"])
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_our_own_client_gets_the_list_of_models_in_every_dialect_that_has_one(name):
+    with Simulator(models=("one", "two")) as simulator, client(simulator, name) as asking:
+        assert [model.id for model in asking.models()] == ["one", "two"]
+        assert simulator.requests[0].dialect in (name, "openai.chat" if name == "openai.responses" else name)
 
 
 def test_models_that_were_named_are_the_only_ones():
@@ -132,12 +146,18 @@ def test_models_that_were_named_are_the_only_ones():
 @pytest.mark.parametrize(
     ("path", "headers", "name"),
     [
-        ("/v1/embeddings", {}, "openai.chat"),
+        ("/v1/nothing", {}, "openai.chat"),
         ("/nowhere", {}, "openai.chat"),
+        ("/v1/responses/resp_1/cancel", {}, "openai.responses"),
+        ("/v1beta/models/any-model:countTokens", {}, "gemini.generate"),
+        ("/v1/nothing", {"x-goog-api-key": KEY}, "gemini.generate"),
+        ("/v2/nothing", {}, "cohere.chat"),
+        ("/v1/nothing", {"x-fern-sdk-name": "cohere"}, "cohere.chat"),
+        ("/model/any-model/invoke", {}, "bedrock.converse"),
         ("/v1/complete", {"anthropic-version": "2023-06-01"}, "anthropic.messages"),
         ("/v1/messages/batches", {"anthropic-version": "2023-06-01"}, "anthropic.messages"),
         ("/deployments/x/chat/completions", {}, "openai.chat"),
-        ("/api/generate", {}, "ollama.chat"),
+        ("/api/nothing", {}, "ollama.chat"),
     ],
 )
 def test_an_unknown_path_is_refused_in_the_words_of_its_client(shared, path, headers, name):
@@ -148,14 +168,14 @@ def test_an_unknown_path_is_refused_in_the_words_of_its_client(shared, path, hea
 
 @DIALECTS
 def test_a_wrong_method_is_refused_in_the_words_of_the_dialect(shared, name):
-    got = get(shared, QUESTIONS[name][0], method="DELETE")
+    got = get(shared, question(name)[0], method="DELETE")
     assert got.status == 405 and "takes POST" in error_of(name, got).message
 
 
 @DIALECTS
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b'{"model": 5}', b'{"model": "m", "messages": 7}'])
 def test_a_body_that_is_no_question_is_refused_with_400(shared, name, body):
-    got = exchange(shared, request("POST", QUESTIONS[name][0], body, **HEADERS.get(name, {})))
+    got = exchange(shared, request("POST", question(name)[0], body, **HEADERS.get(name, {})))
     assert got.status == 400 and error_of(name, got).kind == "invalid_request"
     assert shared.requests[-1].outcome == "refused" and shared.requests[-1].body == body
 
@@ -210,7 +230,7 @@ def test_what_the_inventor_refuses_is_refused_unless_it_is_told_not_to_be_strict
 @DIALECTS
 def test_a_key_is_demanded_where_the_provider_demands_one(shared, name):
     got = ask(shared, name, key=None)
-    assert got.status == (401 if name in HOSTED else 200)
+    assert got.status == (DENIED.get(name, 401) if name in HOSTED else 200)
     if name in HOSTED:
         assert type(error_of(name, got)) is AuthError
     assert ask(shared, name, key=None, headers={"x-api-key": "anything"}).status == 200
@@ -218,17 +238,18 @@ def test_a_key_is_demanded_where_the_provider_demands_one(shared, name):
 
 @DIALECTS
 def test_keys_that_were_named_are_the_only_ones(name):
+    denied = DENIED.get(name, 401)
     with Simulator(keys=(KEY, "sk-second-0123456789")) as simulator:
         for key, headers, status in (
             (KEY, {}, 200),
             (None, {"x-api-key": "sk-second-0123456789"}, 200),
-            ("sk-wrong-0123456789", {}, 401),
-            (None, {"x-api-key": "sk-wrong-0123456789"}, 401),
-            (None, {}, 401),
-            (None, {"authorization": f"Basic {KEY}"}, 401),
+            ("sk-wrong-0123456789", {}, denied),
+            (None, {"x-api-key": "sk-wrong-0123456789"}, denied),
+            (None, {}, denied),
+            (None, {"authorization": f"Basic {KEY}"}, denied),
         ):
             assert ask(simulator, name, key=key, headers=headers).status == status
-        assert simulator.counts.errors == {401: 4}
+        assert simulator.counts.errors == {denied: 4}
 
 
 @DIALECTS
@@ -272,10 +293,17 @@ def test_counts_are_of_everything_and_of_each_dialect_and_model():
         ask(simulator, "openai.chat", key=None, model="a")
         get(simulator, "/nowhere")
         counts = simulator.counts
-    assert (counts.requests, counts.answers, counts.streams, counts.errors) == (8, 6, 3, {401: 1, 404: 1})
-    assert counts.connections == 8 and counts.cut_by_client == 0 and counts.faults == {} and counts.usage_unknown == 0
-    assert counts.by_model["a"].requests == 4 and counts.by_model["a"].answers == 3
-    assert counts.by_model["b"].streams == 3 and set(counts.by_model) == {"a", "b"}
+    count = len(NAMES)
+    assert (counts.requests, counts.answers, counts.streams) == (2 * count + 2, 2 * count, count)
+    assert counts.errors == {401: 1, 404: 1} and set(counts.by_dialect) == set(NAMES)
+    assert (
+        counts.connections == 2 * count + 2
+        and counts.cut_by_client == 0
+        and counts.faults == {}
+        and counts.usage_unknown == 0
+    )
+    assert counts.by_model["a"].requests == count + 1 and counts.by_model["a"].answers == count
+    assert counts.by_model["b"].streams == count and set(counts.by_model) == {"a", "b"}
     assert counts.by_dialect["openai.chat"].errors == {401: 1, 404: 1}
     for of_a_kind in (counts.by_dialect, counts.by_model):
         assert sum(numbers.tokens_out for numbers in of_a_kind.values()) == counts.tokens_out > 0
@@ -339,119 +367,6 @@ def test_waiting_for_something_ends_when_it_is_so_and_when_time_is_up():
         assert simulator.wait_for(lambda it: it.counts.answers == 1)
         assert not simulator.wait_for(lambda it: it.counts.requests == 2, seconds=0.05)
         thread.join()
-
-
-# ---- ids and limits ---------------------------------------------------------------------------
-
-
-def test_each_answer_has_an_id_where_the_provider_gives_one(shared):
-    assert ask(shared, "openai.chat").headers["x-request-id"].startswith("req_")
-    assert ask(shared, "anthropic.messages").headers["request-id"].startswith("req_")
-    refused = ask(shared, "anthropic.messages", key=None)
-    assert error_of("anthropic.messages", refused).request_id == refused.headers["request-id"]
-    assert not [name for name in ask(shared, "ollama.chat").headers if "request-id" in name]
-
-
-@DIALECTS
-def test_beyond_its_requests_a_minute_it_says_when_to_come_back(name):
-    with Simulator(rpm=2) as simulator:
-        assert [ask(simulator, name).status for _ in range(2)] == [200, 200]
-        got = ask(simulator, name)
-        error = error_of(name, got)
-    assert got.status == (429 if name in HOSTED else 503)
-    assert error.kind == ("rate_limit" if name in HOSTED else "overloaded")
-    assert 28 <= error.retry_after <= 30 and error.retryable
-
-
-def test_the_limits_stand_on_every_answer_as_openai_tells_them():
-    with Simulator(rpm=60, tpm=6000) as simulator:
-        first = ask(simulator, "openai.chat").headers
-        refused = ask(simulator, "openai.chat", top_k=1).headers
-    assert first["x-ratelimit-limit-requests"] == "60" and first["x-ratelimit-limit-tokens"] == "6000"
-    assert first["x-ratelimit-remaining-requests"] == "59"
-    assert 5900 < int(first["x-ratelimit-remaining-tokens"]) < 6000
-    assert re.fullmatch(r"9\d\dms|1s", first["x-ratelimit-reset-requests"])
-    assert refused["x-ratelimit-remaining-requests"] == "58"
-
-
-def test_the_limits_stand_on_every_answer_as_anthropic_tells_them():
-    with Simulator(rpm=2, tpm=6000) as simulator:
-        headers = ask(simulator, "anthropic.messages", stream=True).headers
-    assert headers["anthropic-ratelimit-requests-limit"] == "2"
-    assert headers["anthropic-ratelimit-requests-remaining"] == "1"
-    assert int(headers["anthropic-ratelimit-tokens-remaining"]) < 6000
-    reset = datetime.strptime(headers["anthropic-ratelimit-requests-reset"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-    assert 25 < (reset - datetime.now(UTC)).total_seconds() < 32
-    assert not [name for name in headers if name.startswith("x-ratelimit")]
-
-
-def test_no_limits_stand_on_answers_of_a_provider_that_tells_none():
-    with Simulator(rpm=2, tpm=6000) as simulator:
-        assert not [name for name in ask(simulator, "ollama.chat").headers if "ratelimit" in name]
-
-
-def test_tokens_are_limited_too_and_what_never_fits_says_so():
-    with Simulator(tpm=45) as simulator:
-        assert ask(simulator, "openai.chat").status == 200
-        again = error_of("openai.chat", ask(simulator, "openai.chat"))
-        assert again.kind == "rate_limit" and "45 tokens" in again.message and again.retry_after > 0 and again.retryable
-        never = error_of("openai.chat", ask(simulator, "openai.chat", said="word " * 100))
-        assert never.kind == "rate_limit" and "more than the 45" in never.message
-        assert never.retry_after is None and not never.retryable
-
-
-def test_a_client_that_waits_as_told_is_answered():
-    with Simulator(rpm=60) as simulator, client(simulator, "openai.chat", retries=2) as asking:
-        for _ in range(60):
-            ask(simulator, "openai.chat")
-        response = asking.ask(HELLO)
-    assert [attempt.outcome for attempt in response.attempts] == ["rate_limit", "ok"]
-
-
-def test_only_so_many_are_answered_at_a_time():
-    with Simulator(concurrent=1, latency=0.3) as simulator:
-        thread = threading.Thread(target=ask, args=(simulator, "openai.chat"))
-        thread.start()
-        assert simulator.wait_for(lambda it: it.counts.requests == 1)
-        got = ask(simulator, "openai.chat")
-        thread.join()
-        assert got.status == 429 and got.headers["retry-after"] == "1"
-        assert ask(simulator, "openai.chat").status == 200
-
-
-# ---- pace -------------------------------------------------------------------------------------
-
-
-def test_latency_comes_before_the_head_and_by_seed():
-    def waits(seed):
-        with Simulator(latency="0.02..0.3", seed=seed) as simulator:
-            return [seconds_of(lambda: ask(simulator, "openai.chat")) for _ in range(3)]
-
-    def shortest(seed):
-        return [min(pair) for pair in zip(waits(seed), waits(seed), strict=True)]
-
-    first, again, other = shortest(1), shortest(1), shortest(2)
-    assert all(0.02 <= wait < 1 for wait in first)
-    assert first == pytest.approx(again, abs=0.1)
-    assert max(abs(a - b) for a, b in zip(first, other, strict=True)) > 0.1
-
-
-@DIALECTS
-def test_words_of_a_stream_come_at_the_rate_of_its_tokens(name):
-    with Simulator(token_rate=30) as simulator:
-        taken = seconds_of(lambda: ask(simulator, name, stream=True))
-        tokens = simulator.requests[0].usage.output
-        assert tokens / 30 <= taken < tokens / 30 + 1
-        assert seconds_of(lambda: ask(simulator, name)) < tokens / 30
-
-
-@pytest.mark.parametrize(("name", "word"), [("openai.chat", b": keep-alive"), ("anthropic.messages", b"event: ping")])
-def test_a_silent_stream_says_that_it_is_still_there(name, word):
-    with Simulator(token_rate=40, keep_alive=0.02) as simulator:
-        quiet, busy = ask(simulator, name, stream=True), ask(simulator, name)
-        assert quiet.body.count(word) >= 5 and quiet.whole and word not in busy.body
-        with client(simulator, name) as asking:
-            assert "".join(asking.stream(HELLO)).startswith(SAYS)
 
 
 # ---- who leaves, and how it ends --------------------------------------------------------------
@@ -555,6 +470,8 @@ def test_what_is_not_running_has_no_address_and_what_was_never_started_no_counts
 def test_its_addresses_are_what_clients_of_each_dialect_take(shared):
     assert shared.environment == {
         "OPENAI_BASE_URL": shared.url + "/v1", "ANTHROPIC_BASE_URL": shared.url, "OLLAMA_HOST": shared.url,
+        "GOOGLE_GEMINI_BASE_URL": shared.url, "CO_API_URL": shared.url,
+        "AWS_ENDPOINT_URL_BEDROCK_RUNTIME": shared.url,
     }  # fmt: skip
     with pytest.raises(InputError, match="no dialect"):
         shared.base_url("klingon")
@@ -581,7 +498,7 @@ def test_it_listens_where_it_is_told(host, shown):
         ("models", []), ("models", [5]), ("keys", KEY), ("keys", ()), ("keys", 5), ("demand_key", 1), ("strict", None),
         ("latency", "soon"), ("latency", -1), ("latency", None), ("token_rate", 0), ("token_rate", float("nan")),
         ("rpm", 0), ("tpm", 1.5), ("concurrent", 0), ("seed", "x"), ("seed", True), ("keep_alive", 0), ("keep", -1),
-        ("replay", 5),
+        ("replay", 5), ("answering", "hello"),
     ],
 )  # fmt: skip
 def test_a_wrong_option_is_named_and_its_value_shown_only_where_it_is_a_number(option, value):
@@ -591,9 +508,25 @@ def test_a_wrong_option_is_named_and_its_value_shown_only_where_it_is_a_number(o
     assert KEY not in str(caught.value)
 
 
-def test_models_and_a_recording_exclude_each_other(tmp_path):
+@pytest.mark.parametrize("facts", [{"models": ("a",)}, {"answering": str}])
+def test_a_recording_excludes_what_else_would_answer(tmp_path, facts):
     with pytest.raises(InputError, match="exclude"):
-        Simulator(models=("a",), replay=tmp_path / "x")
+        Simulator(**facts, replay=tmp_path / "x")
+
+
+@DIALECTS
+def test_a_function_answers_in_place_of_the_built_in_model_and_its_errors_are_told(name):
+    def answering(asked):
+        words = asked.messages[-1].text
+        if words == "no":
+            raise OverloadedError("not now", status=503)
+        return Response(Message("assistant", (Text(words[::-1]),)), "stop", usage=Usage(1, 2, source="provider"))
+
+    with Simulator(answering=answering, strict=False) as simulator, client(simulator, name) as asking:
+        for response in (asking.ask("abc"), asking.stream("abc").finish()):
+            assert response.text == "cba" and (response.usage.input, response.usage.output) == (1, 2)
+        with pytest.raises(OverloadedError, match="not now"):
+            asking.ask("no")
 
 
 class Failing:

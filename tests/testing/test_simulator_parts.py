@@ -1,17 +1,25 @@
-"""The parts of a simulated provider that need no server: its pace, and its limits."""
+"""The parts of a simulated provider that need no server: its pace, its limits, its places, and how it
+frames."""
 
+import json
 import random
 import statistics
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from polyvox.dialects import NAMES, Endpoint, dialect
 from polyvox.dialects.errors_on_wire import duration
-from polyvox.errors import InputError, OverloadedError, RateLimitError
+from polyvox.dialects.framing import MAX_FRAME, NDJSON, SSE, AwsEventStream, aws_message
+from polyvox.errors import BadResponseError, InputError, OverloadedError, RateLimitError
+from polyvox.testing.simulate.framings import FRAMINGS, framing_of, is_stream
 from polyvox.testing.simulate.limits import Allowance, Limits, go_duration
 from polyvox.testing.simulate.pace import Latency, latency_from
+from polyvox.testing.simulate.routes import PROVIDERS, ROUTES, Route, dialect_at, route_at
+from polyvox.types import Message, Request, Text
 
 NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
 
@@ -139,3 +147,87 @@ def test_durations_are_written_as_go_writes_them(seconds, text):
 def test_durations_are_read_back_by_our_own_reader_and_never_too_short(seconds):
     read = duration(go_duration(seconds))
     assert seconds - 1e-6 <= read <= seconds + 0.0011
+
+
+# ---- places -----------------------------------------------------------------------------------
+
+PAGE = (Path(__file__).parents[2] / "docs" / "simulate.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_page_says_where_questions_in_each_dialect_go_and_how_its_clients_are_told(name):
+    row = next(line for line in PAGE.splitlines() if line.startswith(f"| `{name}` | `/"))
+    facts = PROVIDERS[name]
+    asked = [path for path, route in ROUTES.items() if route.what == "ask" and route.dialect == name]
+    assert f"`{facts.variable}`" in row and f"export {facts.variable}=" in PAGE
+    assert all(f"`{path}`" in row for path in asked)
+    assert ("| root and `" + facts.base + "` |" if facts.base else "| root |") in row
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_page_shows_where_our_own_client_asks(name):
+    row = next(line for line in PAGE.splitlines() if line.startswith(f"| `{name}` | `/"))
+    for stream in (False, True):
+        request = Request("NAME", (Message("user", (Text("hello"),)),), stream=stream)
+        path = (PROVIDERS[name].base + dialect(name).encode_request(request, Endpoint())[0].path).partition("?")[0]
+        assert route_at(path) == Route("POST", "ask", name) and dialect_at(path, {}) == name
+        assert f"`{path}`" in row
+
+
+# ---- framings ---------------------------------------------------------------------------------
+
+STREAMED = {
+    "text/event-stream": b"data: one\n\ndata: two\n\n",
+    "application/x-ndjson": b'{"one": 1}\n{"two": 2}\n',
+    "application/vnd.amazon.eventstream": aws_message({":event-type": "one"}, b"{}") + aws_message({}, b'{"two": 2}'),
+}
+READERS = {
+    "text/event-stream": SSE,
+    "application/x-ndjson": NDJSON,
+    "application/vnd.amazon.eventstream": AwsEventStream,
+}
+FRAMED = pytest.mark.parametrize("kind", FRAMINGS)
+
+
+def frames_in(kind, body):
+    reader = READERS[kind]()
+    return [*reader.feed(body), *reader.close()]
+
+
+@FRAMED
+def test_each_event_ends_where_its_reader_says_it_does(kind):
+    body = STREAMED[kind]
+    ends = framing_of({"content-type": f"{kind}; charset=utf-8"}).ends(body)
+    assert len(ends) == 2 and ends[-1] == len(body) and is_stream({"content-type": kind})
+    assert [frames_in(kind, body[:end]) for end in ends] == [frames_in(kind, body)[:1], frames_in(kind, body)]
+
+
+@FRAMED
+@given(size=st.integers(0, 200_000))
+def test_blanks_are_so_many_and_change_no_event_behind_them(kind, size):
+    blanks = b"".join(FRAMINGS[kind].blanks(size))
+    *before, first, second = frames_in(kind, blanks + STREAMED[kind])
+    assert [first, second] == frames_in(kind, STREAMED[kind])
+    assert all(message.headers[":event-type"] == "padding" for message in before)
+    assert b"".join([message.payload[6:-2] for message in before]) == b" " * size if before else blanks == b"\n" * size
+
+
+@given(size=st.integers(0, MAX_FRAME - 16))
+def test_a_long_message_waits_for_all_that_its_length_promises(size):
+    begun = FRAMINGS["application/vnd.amazon.eventstream"].opens(size)
+    reader = AwsEventStream()
+    assert reader.feed(begun) == [] and int.from_bytes(begun[:4]) == len(begun) + size + 4
+    with pytest.raises(BadResponseError, match="inside a message"):
+        reader.close()
+
+
+def test_a_message_longer_than_any_reader_takes_is_refused_by_its_length():
+    with pytest.raises(BadResponseError, match="larger than"):
+        AwsEventStream().feed(FRAMINGS["application/vnd.amazon.eventstream"].opens(MAX_FRAME))
+
+
+def test_what_is_no_stream_has_no_events_and_may_be_blank_in_front():
+    for headers in ({}, {"content-type": "application/json"}, {"content-type": "text/event-streams"}):
+        whole = framing_of(headers)
+        assert not is_stream(headers) and whole.ends(b'{"a": 1}\n\n') == [] and whole.opens(9) == b""
+        assert json.loads(b"".join(whole.blanks(70_000)) + b'{"a": 1}') == {"a": 1}

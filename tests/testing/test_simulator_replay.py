@@ -17,6 +17,14 @@ from tests.testing.asking import HELLO, KEY, ask, exchange, get, question, reque
 DIALECTS = pytest.mark.parametrize("name", NAMES)
 
 
+# Where a question stands in a request.
+SAID_AT = {
+    "openai.responses": "$.input[0].content",
+    "gemini.generate": "$.contents[0].parts[0].text",
+    "bedrock.converse": "$.messages[0].content[0].text",
+}
+
+
 def asking(simulator, name, **options):
     options = {"dialect": name, "api_key": KEY, "settings": Settings(), "retries": 0, **options}
     return Client("any-model", base_url=simulator.base_url(name), **options)
@@ -27,7 +35,9 @@ def recorded(path):
 
 
 def body_of(record):
-    return "".join(chunk["text"] for chunk in record["chunks"]).encode()
+    return b"".join(
+        base64.b64decode(chunk["base64"]) if "base64" in chunk else chunk["text"].encode() for chunk in record["chunks"]
+    )
 
 
 def write(path, *records):
@@ -106,7 +116,7 @@ def test_what_was_not_recorded_is_a_404_that_names_the_closest(tmp_path, name):
         got = ask(simulator, name, stream=True, said="hello bee")
         error = dialect(name).decode_error(Reply(got.status, got.headers, got.body), Endpoint())
     assert type(error) is NotFoundError and "record 1 of 2 comes closest" in error.message
-    assert "$.messages[0].content" in error.message and '"hello bees"' in error.message
+    assert f'{SAID_AT.get(name, "$.messages[0].content")}: recorded "hello bees", sent "hello bee"' in error.message
 
 
 def test_tokens_nobody_told_are_unknown(tmp_path):
@@ -123,6 +133,15 @@ def test_keys_limits_latency_and_faults_hold_for_recordings_too(tmp_path):
         assert ask(simulator, "openai.chat", stream=True).body == b"data"
         assert seconds_of(lambda: ask(simulator, "openai.chat", stream=True)) >= 0.2
         assert ask(simulator, "openai.chat", stream=True).status == 429
+
+
+@DIALECTS
+def test_the_models_that_were_asked_are_the_models_there_are(tmp_path, name):
+    second = {**record(name, "x"), "url": record(name)["url"].replace("any-model", "other-model")}
+    if "model" in second["request"]:
+        second["request"] |= {"model": "other-model"}
+    with Simulator(replay=write(tmp_path / "c.jsonl", record(name, "x"), second, record(name, "y"))) as simulator:
+        assert [row["name"] for row in get(simulator, "/api/tags").json["models"]] == ["any-model", "other-model"]
 
 
 def test_any_path_and_method_that_was_recorded_is_there_and_so_are_our_own(tmp_path):

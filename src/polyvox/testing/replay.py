@@ -12,11 +12,19 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from polyvox.dialects import ClientSide, Endpoint, Reply, dialect
+from polyvox.dialects import ClientSide, Embeds, Endpoint, Reply, dialect, embeds
 from polyvox.dialects.collect import Collector
 from polyvox.errors import BadResponseError, PolyvoxError
-from polyvox.types import Opaque, Response, ToolCall
+from polyvox.types import Opaque, Response, ToolCall, Usage
 
+# What a URL's path holds, and the dialect whose embeddings are made there; the first that fits counts.
+_EMBEDDINGS = (
+    (("/v2/embed",), "cohere.chat"),
+    (("/api/embed",), "ollama.chat"),
+    ((":embedContent",), "gemini.generate"),
+    ((":batchEmbedContents",), "gemini.generate"),
+    (("/embeddings",), "openai.chat"),
+)
 # What a URL's path holds, and the dialect that is spoken there; the first that fits counts.
 _PLACES = (
     (("/chat/completions",), "openai.chat"),
@@ -25,6 +33,12 @@ _PLACES = (
     (("/anthropic/", "awPredict"), "anthropic.messages"),
     (("anthropic.", "/invoke"), "anthropic.messages"),
     (("/api/chat",), "ollama.chat"),
+    (("/v2/chat",), "cohere.chat"),
+    (("api.cohere.com/v1/chat",), "cohere.chat"),  # the first version's errors are those of the second
+    ((":generateContent",), "gemini.generate"),
+    ((":streamGenerateContent",), "gemini.generate"),
+    (("/responses",), "openai.responses"),
+    (("/model/", "/converse"), "bedrock.converse"),
 )
 
 
@@ -34,28 +48,67 @@ def dialect_of(url: str) -> str | None:
     return next((name for marks, name in _PLACES if all(mark in path for mark in marks)), None)
 
 
+def embeddings_of(url: str) -> str | None:
+    """The dialect whose embeddings are made at a URL, or None."""
+    path = url.partition("?")[0]
+    return next((name for marks, name in _EMBEDDINGS if all(mark in path for mark in marks)), None)
+
+
 def decode(exchange: dict[str, Any], rng: random.Random | None = None) -> dict[str, Any]:
     """One recorded exchange in neutral form; rng cuts a stream's bytes at random places."""
-    name = dialect_of(exchange.get("url") or "")
+    url = exchange.get("url") or ""
     line: dict[str, Any] = {key: exchange.get(key) for key in ("id", "provider", "endpoint", "status", "streamed")}
+    maker = embeds(embeddings_of(url) or "")
+    name = maker.name if maker is not None else dialect_of(url)
     line |= {"dialect": name or "other", "kind": "other"}
     if name is None:
         return line
-    room, at = dialect(name), Endpoint(origin=f"{exchange.get('provider')}/recorded")
-    body = base64.b64decode(exchange["response_base64"]) if exchange.get("response_base64") else b""
-    body = body or (exchange.get("response_text") or "").encode()
-    headers = {key.lower(): str(value) for key, value in (exchange.get("response_headers") or {}).items()}
-    reply = Reply(exchange.get("status") or 200, headers, body)
+    at = Endpoint(origin=f"{exchange.get('provider')}/recorded")
+    reply = _reply(exchange)
+    if maker is not None:
+        return line | _vectors(maker, reply, at)
+    room = dialect(name)
     if reply.status >= 400:
         return line | {"kind": "error", "error": _error(room.decode_error(reply, at))}
     if exchange.get("streamed"):
-        response, error = _stream(room, at, _pieces(body, rng))
+        response, error = _stream(room, at, _pieces(reply.body, rng))
     else:
         try:
             response, error = room.decode_response(reply, at), None
         except PolyvoxError as caught:
             return line | {"kind": "error", "error": _error(caught)}
     return line | _answer(response, error)
+
+
+def _reply(exchange: dict[str, Any]) -> Reply:
+    """The answer as it came."""
+    body = base64.b64decode(exchange["response_base64"]) if exchange.get("response_base64") else b""
+    body = body or (exchange.get("response_text") or "").encode()
+    headers = {key.lower(): str(value) for key, value in (exchange.get("response_headers") or {}).items()}
+    return Reply(exchange.get("status") or 200, headers, body)
+
+
+def _vectors(maker: Embeds, reply: Reply, at: Endpoint) -> dict[str, Any]:
+    """What an exchange with embeddings says."""
+    try:
+        if reply.status >= 400:
+            raise maker.decode_error(reply, at)
+        found = maker.decode(reply, at)
+    except PolyvoxError as caught:
+        return {"kind": "error", "error": _error(caught)}
+    return {
+        "kind": "embeddings",
+        "response_id": found.id,
+        "model": found.model,
+        "complete": True,
+        "usage": _usage(found.usage),
+        "error": None,
+        "embeddings": {"count": len(found.vectors), "dim": len(found.vectors[0]) if found.vectors else 0},
+    }
+
+
+def _usage(usage: Usage) -> dict[str, int | None]:
+    return {key: getattr(usage, key) for key in ("input", "output", "cache_read", "cache_write", "reasoning", "total")}
 
 
 def _pieces(body: bytes, rng: random.Random | None) -> Iterator[bytes]:
@@ -78,7 +131,6 @@ def _stream(room: ClientSide, at: Endpoint, pieces: Iterable[bytes]) -> tuple[Re
 
 
 def _answer(response: Response, error: PolyvoxError | None) -> dict[str, Any]:
-    usage = response.usage
     # A stream that was merely cut has no error on the wire: `complete` says it.
     wire_error = error is not None and error.kind != "stream_interrupted"
     return {
@@ -95,9 +147,7 @@ def _answer(response: Response, error: PolyvoxError | None) -> dict[str, Any]:
         "finish_reason": None if error and not wire_error else response.finish_reason,
         "raw_finish_reason": response.raw_finish_reason,
         "complete": response.complete,
-        "usage": {
-            key: getattr(usage, key) for key in ("input", "output", "cache_read", "cache_write", "reasoning", "total")
-        },
+        "usage": _usage(response.usage),
         "error": _error(error) if error and wire_error else None,
         "embeddings": None,
     }

@@ -17,6 +17,7 @@ from polyvox.testing.simulate.options import options_from
 from polyvox.testing.simulate.routes import PROVIDERS
 from polyvox.testing.simulate.server import Server
 from polyvox.transports.fault_plan import Fault
+from polyvox.types import Request, Response
 
 __all__ = ["Asked", "Counts", "Numbers", "Simulator"]
 
@@ -43,6 +44,8 @@ class Simulator:
         seed: of all that is left to chance.
         keep_alive: seconds of silence in a stream after which it says that it is still there.
         keep: how many of the latest requests are kept.
+        answering: what answers in place of the built-in model, in threads of its own; an error of polyvox that it
+            raises is told in the dialect of whoever asked.
         on_answer: told of each request, in the simulator's thread, when nothing more is said to it.
 
     Raises InputError, with `param`, or ConfigError for an option that cannot be.
@@ -75,6 +78,7 @@ class Simulator:
         seed: int = 0,
         keep_alive: float = 15.0,
         keep: int = 1000,
+        answering: Callable[[Request], Response] | None = None,
         on_answer: Callable[[Asked], None] | None = None,
     ) -> None:
         # The parameters are the options: a table of them would say each a third time.
@@ -161,7 +165,10 @@ class Simulator:
     @property
     def environment(self) -> dict[str, str]:
         """The variables that point the providers' own clients here."""
-        return {facts.variable: self.base_url(name) for name, facts in PROVIDERS.items()}
+        return {
+            facts.variable: self.url + (facts.base if facts.official is None else facts.official)
+            for facts in PROVIDERS.values()
+        }
 
     @property
     def only_here(self) -> bool:

@@ -4,7 +4,8 @@ a value with its bytes and their timing; nothing is sent here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from polyvox.dialects import Dialect, Endpoint, Peek, ServerSide, Wire, dialect,
 from polyvox.errors import NotFoundError, PolyvoxError
 from polyvox.transports.demo.brain import MODEL, as_words, think
 from polyvox.transports.replay import Chunk
-from polyvox.types import Loss, ReasoningDelta, RefusalDelta, Response, TextDelta, ToolCallDelta, Usage
+from polyvox.types import Loss, ReasoningDelta, RefusalDelta, Request, Response, TextDelta, ToolCallDelta, Usage
 
 _JSON = {"content-type": "application/json"}
 SAYS = (TextDelta, ReasoningDelta, RefusalDelta, ToolCallDelta)
@@ -64,17 +65,34 @@ def refusal(room: ServerSide, error: PolyvoxError) -> Answer:
     return Answer(reply.status, reply.headers, (Chunk(reply.body),))
 
 
+def check_model(model: str, models: tuple[str, ...] | None) -> None:
+    """NotFoundError for a model that is not one of those; None is any."""
+    if models is not None and model not in models:
+        raise NotFoundError(
+            f"the model {model!r} does not exist here; there is {', '.join(map(repr, models))}",
+            status=404, code="model_not_found", type="invalid_request_error", param="model",
+        )  # fmt: skip
+
+
 class Demo:
-    """Answers as the built-in offline model does, under any name, or under some names only.
+    """Answers as the built-in offline model does, or as `answering` says, under any name, or under some names only.
 
     token_rate is the speed of streams, in tokens per second; None is as fast as it goes. strict refuses
     whatever the inventor of the dialect would.
     """
 
-    def __init__(self, models: tuple[str, ...] | None, token_rate: float | None, *, strict: bool) -> None:
+    def __init__(
+        self,
+        models: tuple[str, ...] | None,
+        token_rate: float | None,
+        *,
+        strict: bool,
+        answering: Callable[[Request], Response] | None = None,
+    ) -> None:
         self._models = models
         self._rate = token_rate
         self._strict = strict
+        self._answering = answering
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -87,12 +105,11 @@ class Demo:
         if self._strict:
             room.check_request(wire)
         request = room.decode_request(wire, Endpoint(origin=f"{name}/simulated"))
-        if self._models is not None and request.model not in self._models:
-            raise NotFoundError(
-                f"the model {request.model!r} does not exist here; there is {', '.join(map(repr, self._models))}",
-                status=404, code="model_not_found", type="invalid_request_error", param="model",
-            )  # fmt: skip
-        response = think(msgspec.structs.replace(request, model=MODEL))
+        check_model(request.model, self._models)
+        if self._answering is None:
+            response = think(msgspec.structs.replace(request, model=MODEL))
+        else:
+            response = await asyncio.to_thread(self._answering, request)
         response = msgspec.structs.replace(response, model=request.model)
         return self._streamed(room, response, asked) if asked.stream else _whole(room, response, asked)
 
@@ -121,8 +138,3 @@ class Demo:
 def _whole(room: Dialect, response: Response, asked: Peek) -> Answer:
     reply, losses = room.encode_response(response, asked)
     return Answer(reply.status, reply.headers, (Chunk(reply.body),), usage=response.usage, losses=losses)
-
-
-def is_stream(headers: Mapping[str, str]) -> bool:
-    """Whether a body is events that come one by one."""
-    return headers.get("content-type", "").startswith(("text/event-stream", "application/x-ndjson"))

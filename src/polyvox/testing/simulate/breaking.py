@@ -5,7 +5,6 @@ what breaks. It sends nothing and draws only from the chance it is given.
 from __future__ import annotations
 
 import random
-import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
@@ -17,17 +16,17 @@ from polyvox.dialects import Dialect, Endpoint, Peek
 from polyvox.dialects.errors_on_wire import kind_of
 from polyvox.errors import PolyvoxError, of_kind
 from polyvox.testing.fault_server import Step, drip, fin, half_close, rst, send, sleep, stall
-from polyvox.testing.simulate.answers import SAYS, Answer, is_stream, refusal
+from polyvox.testing.simulate.answers import SAYS, Answer, refusal
+from polyvox.testing.simulate.framings import BLOCK, framing_of, is_stream
 from polyvox.transports.fault_plan import Fault
 from polyvox.transports.faults import LOGIN_PAGE
 from polyvox.transports.replay import Chunk
-from polyvox.types import Ended, Failed
+from polyvox.types import Ended, Event, Failed, ToolCallDelta
 
 Script: TypeAlias = tuple[Step, ...]
 """What is done on a connection instead of an HTTP answer."""
 
 _PHRASES = {each.value: each.phrase for each in HTTPStatus}
-_BLOCK = 65536
 _RUBBISH = b"\x16\x03\x01 this is no HTTP\r\n\r\n"
 
 
@@ -126,11 +125,8 @@ def _bad_gzip(case: Case) -> Answer:
 
 def _gzip_bomb(case: Case) -> Answer:
     squeeze = zlib.compressobj(level=1, wbits=31)
-    left, pieces = case.fault.size, []
-    while left > 0:
-        pieces.append(squeeze.compress(b" " * min(left, _BLOCK)))
-        left -= _BLOCK
-    pieces += [squeeze.compress(case.answer.body), squeeze.flush()]
+    blanks = framing_of(case.answer.headers).blanks(case.fault.size)
+    pieces = [*map(squeeze.compress, blanks), squeeze.compress(case.answer.body), squeeze.flush()]
     return _compressed(case.answer, [Chunk(b"".join(pieces))])
 
 
@@ -141,34 +137,32 @@ def _compressed(answer: Answer, chunks: Sequence[Chunk]) -> Answer:
 
 # ---- the events of a stream -------------------------------------------------------------------
 
-_FRAME_END = {"text/event-stream": re.compile(rb"\r\n\r\n|\n\n|\r\r"), "application/x-ndjson": re.compile(rb"\n")}
 
-
-def frame_ends(answer: Answer) -> list[int]:
-    """Where the events of a stream end, in bytes from its start."""
-    kind = answer.headers["content-type"].partition(";")[0].strip()
-    return [found.end() for found in _FRAME_END[kind].finditer(answer.body)]
+def _ends_of(answer: Answer) -> list[int]:
+    return framing_of(answer.headers).ends(answer.body)
 
 
 def _end_from(answer: Answer, after: int) -> int | None:
     """The first end of an event from there on; the start counts as one. None where no more come, or no stream is."""
     if not is_stream(answer.headers):
         return None
-    return next((end for end in (0, *frame_ends(answer)[:-1]) if end >= after), None)
+    return next((end for end in (0, *_ends_of(answer)[:-1]) if end >= after), None)
 
 
 def _error_event(case: Case) -> Answer | None:
     at = _end_from(case.answer, case.fault.after)
     if at is None:
         return None
-    words = case.room.writer(case.asked).send(Failed(_error(case.fault.status)))
-    return _ending(case.answer, at, Chunk(words))
+    writer = case.room.writer(case.asked)
+    for event in case.room.reader(Endpoint()).feed(case.answer.body[:at]):
+        writer.send(event)  # said already: the error goes on from there
+    return _ending(case.answer, at, Chunk(writer.send(Failed(_error(case.fault.status)))))
 
 
 def _no_end(case: Case) -> Answer | None:
     if not is_stream(case.answer.headers):
         return None
-    body, ends = case.answer.body, (0, *frame_ends(case.answer)[:-1])
+    body, ends = case.answer.body, (0, *_ends_of(case.answer)[:-1])
     return _ending(case.answer, next(end for end in reversed(ends) if not _is_whole(case.room, body[:end])))
 
 
@@ -183,13 +177,19 @@ def _endless(case: Case) -> Answer | None:
     if not is_stream(case.answer.headers):
         return None
     reader, start, body = case.room.reader(Endpoint()), 0, case.answer.body
-    for end in frame_ends(case.answer):
+    for end in _ends_of(case.answer):
         frame = body[start:end]
-        says = any(isinstance(event, SAYS) for event in reader.feed(frame))
+        says = any(map(_says, reader.feed(frame)))
         if says and start >= case.fault.after:
             return _ending(case.answer, start, *_again_and_again(frame, -(-case.fault.size // len(frame))))
         start = end
     return None
+
+
+def _says(event: Event) -> bool:
+    """Whether an event has words in it; the beginning of a part may be told with none."""
+    words = event.arguments if isinstance(event, ToolCallDelta) else getattr(event, "text", "")
+    return isinstance(event, SAYS) and bool(words)
 
 
 def _huge_line(case: Case) -> Answer | None:
@@ -199,7 +199,8 @@ def _huge_line(case: Case) -> Answer | None:
         at = _end_from(case.answer, case.fault.after)
     if at is None:
         return None
-    return _ending(case.answer, at, *_again_and_again(b"x", case.fault.size))
+    begun = Chunk(framing_of(case.answer.headers).opens(case.fault.size))
+    return _ending(case.answer, at, begun, *_again_and_again(b"x", case.fault.size))
 
 
 # ---- pieces of a body -------------------------------------------------------------------------
@@ -207,7 +208,7 @@ def _huge_line(case: Case) -> Answer | None:
 
 def _again_and_again(data: bytes, times: int) -> list[Chunk]:
     """The same bytes so many times, in blocks that share their memory."""
-    fit = max(1, _BLOCK // len(data))
+    fit = max(1, BLOCK // len(data))
     block, rest = Chunk(data * fit), data * (times % fit)
     return [*[block] * (times // fit), *([Chunk(rest)] if rest else [])]
 

@@ -17,6 +17,7 @@ from polyvox.testing.simulate.pace import Latency, latency_from
 from polyvox.testing.simulate.recorded import records_in
 from polyvox.transports.fault_plan import Fault, plan_file, plan_from
 from polyvox.transports.replay import Record
+from polyvox.types import Request, Response
 
 
 class Options(Struct, frozen=True):
@@ -35,6 +36,7 @@ class Options(Struct, frozen=True):
     concurrent: int | None
     plan: tuple[Fault, ...]
     records: tuple[Record, ...] | None
+    answering: Callable[[Request], Response] | None
     seed: int
     keep_alive: float
     keep: int
@@ -45,6 +47,8 @@ def options_from(said: Mapping[str, Any]) -> Options:
     replay, plan = said["replay"], said["plan"]
     if said["models"] is not None and replay is not None:
         raise InputError("models and replay exclude each other: a recording has its own models", param="models")
+    if said["answering"] is not None and replay is not None:
+        raise InputError("answering and replay exclude each other: a recording has its own answers", param="answering")
     checked = {name: check(name, said[name]) for name, check in _CHECKS.items()}
     return Options(
         **checked,
@@ -126,6 +130,12 @@ def _positive(*, optional: bool = False) -> Callable[[str, Any], Any]:
     return check
 
 
+def _function(name: str, value: Any) -> Any:
+    if value is not None and not callable(value):
+        raise _wrong(name, "a function", value)
+    return value
+
+
 def _seed(name: str, value: Any) -> int:
     if type(value) is not int:
         raise _wrong(name, "a whole number", value)
@@ -146,4 +156,5 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "seed": _seed,
     "keep_alive": _positive(),
     "keep": _whole(0),
+    "answering": _function,
 }

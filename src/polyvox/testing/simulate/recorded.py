@@ -1,5 +1,5 @@
 """Answers from a recording: what was recorded for the same method, path and body, byte by byte and with its
-pauses. It reads two forms of recording, and knows no dialect but to read what an answer cost.
+pauses. It reads two forms of recording, and knows no dialect but to read which model was asked and what it cost.
 """
 
 from __future__ import annotations
@@ -11,10 +11,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from polyvox.dialects import Endpoint, Peek, Reply, Wire, dialect
+import msgspec
+from msgspec.structs import replace
+
+from polyvox.dialects import Endpoint, Peek, Reply, Wire, dialect, embeds
 from polyvox.dialects.collect import Collector
-from polyvox.errors import ConfigError, NotFoundError, PolyvoxError, UsageError
-from polyvox.testing.simulate.answers import Answer, is_stream
+from polyvox.errors import ConfigError, InputError, NotFoundError, PolyvoxError, UsageError
+from polyvox.testing.simulate.answers import Answer
+from polyvox.testing.simulate.framings import is_stream
+from polyvox.testing.simulate.routes import dialect_at, route_at
 from polyvox.transports import Outgoing, Timeouts
 from polyvox.transports.demo.brain import MODEL
 from polyvox.transports.replay import Record, ReplayTransport, record_of
@@ -39,8 +44,7 @@ class Recorded:
     @property
     def models(self) -> tuple[str, ...]:
         """The models that were asked when this was recorded."""
-        bodies = [record.request for record in self._records if isinstance(record.request, Mapping)]
-        names = [body["model"] for body in bodies if isinstance(body.get("model"), str)]
+        names = [name for record in self._records if (name := _model(record)) is not None]
         return tuple(dict.fromkeys(names)) or (MODEL,)
 
     def has(self, method: str, path: str) -> bool:
@@ -61,17 +65,32 @@ class Recorded:
             record.chunks,
             streamed=record.cut or len(record.chunks) > 1 or is_stream(headers),
             cut=record.cut,
-            usage=_usage(name, Reply(record.status, headers, b"".join([chunk.data for chunk in record.chunks]))),
+            usage=_usage(name, wire.path, Reply(record.status, headers, b"".join([c.data for c in record.chunks]))),
         )
 
 
-def _usage(name: str, reply: Reply) -> Usage:
+def _model(record: Record) -> str | None:
+    """The model that was asked, which some dialects name in the path."""
+    place = urlsplit(record.url)
+    path = f"{place.path}?{place.query}" if place.query else place.path
+    try:
+        wire = Wire(path, msgspec.json.encode(record.request), {}, record.method)
+        return dialect(dialect_at(path, {})).peek(wire).model
+    except (InputError, ValueError, OverflowError, msgspec.MsgspecError):
+        return None  # the body is no question
+
+
+def _usage(name: str, path: str, reply: Reply) -> Usage:
     """The tokens an answer tells, where it tells any."""
     room, at = dialect(name), Endpoint()
     if reply.status >= 400:
         return Usage()
     if not is_stream(reply.headers):
+        route, vectors = route_at(path), embeds(name)
         try:
+            if route is not None and route.what == "embed" and vectors is not None:
+                # Nothing comes out but vectors.
+                return replace(vectors.decode(reply, at).usage, output=0)
             return room.decode_response(reply, at).usage
         except PolyvoxError:
             return Usage()

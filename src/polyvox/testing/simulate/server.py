@@ -8,10 +8,12 @@ import asyncio
 import contextlib
 import logging
 import random
+import re
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import parse_qs
 
 import msgspec
 from aiohttp import HttpVersion11, web
@@ -21,13 +23,25 @@ from polyvox.dialects import Dialect, Peek, Wire, dialect
 from polyvox.errors import AuthError, InputError, OverloadedError, PolyvoxError, ServerError, TooLargeError
 from polyvox.keys import Secret
 from polyvox.testing.fault_server import Connection
-from polyvox.testing.simulate.answers import Answer, Demo, is_stream, plain_answer, refusal
+from polyvox.testing.simulate.answers import Answer, Demo, plain_answer, refusal
 from polyvox.testing.simulate.breaking import Case, Script, broken, cut_off, instead_of
 from polyvox.testing.simulate.counts import Asked, Entry, Outcome, Tally
+from polyvox.testing.simulate.embeddings import embedded, peek_embeddings
+from polyvox.testing.simulate.framings import is_stream
 from polyvox.testing.simulate.limits import Limits
+from polyvox.testing.simulate.models_kept import Kept
+from polyvox.testing.simulate.more import More, peek_more
 from polyvox.testing.simulate.options import Options
 from polyvox.testing.simulate.recorded import Recorded
-from polyvox.testing.simulate.routes import PROVIDERS, ROUTES, VERSION, ProviderFacts, Route, dialect_at, route_of
+from polyvox.testing.simulate.routes import (
+    PROVIDERS,
+    VERSION,
+    ProviderFacts,
+    Route,
+    dialect_at,
+    route_at,
+    route_of,
+)
 from polyvox.transports.fault_plan import Schedule
 from polyvox.types import Failed
 
@@ -35,6 +49,7 @@ log = logging.getLogger("polyvox.testing.simulate")
 
 MAX_BODY = 64 << 20
 _BODYLESS = frozenset({204, 304})  # answers that HTTP ends with their head
+_PEEKS: dict[str, Callable[[str, Wire], Peek]] = {"embed": peek_embeddings, "more": peek_more}
 _STOP_SECONDS = 1.0  # for answers to end once the server stops
 
 
@@ -46,7 +61,24 @@ class State:
         self.schedule = Schedule(options.plan, options.seed)
         self.limits = Limits(options.rpm, options.tpm, options.concurrent)
         self.recorded = None if options.records is None else Recorded(options.records)
-        self.demo = Demo(options.models, options.token_rate, strict=options.strict)
+        self.strict = options.strict
+        self._options = options
+        self.demo = self._demo(options.models)
+        self.named = (self.recorded or self.demo).models
+        self.more = More(lambda: self.demo, lambda: self.known, strict=options.strict)
+        self.kept = Kept(self.named, 1 / options.token_rate if options.token_rate else 0.0, self._kept_changed)
+
+    @property
+    def known(self) -> tuple[str, ...] | None:
+        """The names that are answered to, which come and go with what is kept; None is any."""
+        return None if self._options.models is None else self.kept.known
+
+    def _demo(self, models: tuple[str, ...] | None) -> Demo:
+        options = self._options
+        return Demo(models, options.token_rate, strict=options.strict, answering=options.answering)
+
+    def _kept_changed(self) -> None:
+        self.demo = self._demo(self.known)
 
 
 class _Question(Struct, frozen=True):
@@ -66,6 +98,7 @@ class _Question(Struct, frozen=True):
     def ends(self, outcome: Outcome) -> None:
         """What has become of it, unless that is known already."""
         if self.entry.asked.outcome is None:
+            self.state.kept.ends(self.entry.asked.number, well=outcome == "answered")
             self.entry.ends(outcome, asyncio.get_running_loop().time() - self.begun)
 
 
@@ -162,16 +195,19 @@ class Server:
         state, begun = self.state, asyncio.get_running_loop().time()
         headers = {name.lower(): text for name, text in request.headers.items()}
         body, problem = await _body(request)
-        wire = Wire(request.rel_url.raw_path, body, headers, request.method)
+        wire = Wire(request.rel_url.raw_path_qs, body, headers, request.method)
         name = dialect_at(wire.path, headers)
-        room, route = dialect(name), ROUTES.get(wire.path)
-        is_call = wire.method == "POST" and (state.recorded is not None or (route is not None and route.what == "ask"))
-        asked = _peek(room, wire) if is_call else Peek()
+        room, route = dialect(name), route_at(wire.path)
+        is_call = wire.method == "POST" and (
+            state.recorded is not None or (route is not None and route.what in _MAKERS)
+        )
+        peek = _PEEKS.get(route.what) if route is not None else None
+        asked = Peek() if not is_call else _peek(room, wire) if peek is None else peek(name, wire)
         entry = state.tally.arrived(
             is_call=is_call,
             headers=headers,
             method=wire.method,
-            path=wire.path,
+            path=wire.path.partition("?")[0],  # what stands behind it may be a key
             dialect=name,
             model=asked.model,
             stream=asked.stream,
@@ -213,28 +249,24 @@ class Server:
 
     async def _admitted(self, question: _Question, held: contextlib.ExitStack) -> Answer:
         """The answer to a request that may be made; raises errors that its dialect can say."""
-        wire, state, busy = question.wire, question.state, question.facts.busy
-        source: Demo | Recorded = state.recorded or state.demo
+        state, busy = question.state, question.facts.busy
         route = _route(question)
         if route.what == "health":
             return plain_answer({"status": "ok"})
         self._check_key(question)
-        if route.what == "version":
-            return plain_answer(VERSION)
-        if route.what == "models":
-            return plain_answer(question.facts.models(source.models))
+        if (free := _FREE.get(route.what)) is not None:
+            return free(question)
         now = asyncio.get_running_loop().time()
         held.enter_context(state.limits.slot(busy))
         state.limits.take("requests", 1, busy, now)
-        answer = await source.answer(wire, question.name, question.asked)
+        answer = await _made(question, route.what)
         state.limits.take("tokens", (answer.usage.input or 0) + (answer.usage.output or 0), busy, now)
         # By number, so that how calls interleave changes nothing.
         rng = random.Random(f"{self.options.seed}/latency/{question.entry.asked.call}")
         return msgspec.structs.replace(answer, wait=self.options.latency.draw(rng))
 
     def _check_key(self, question: _Question) -> None:
-        scheme, _, bearer = question.wire.headers.get("authorization", "").partition(" ")
-        given = (bearer.strip() if scheme.lower() == "bearer" else "") or question.wire.headers.get("x-api-key", "")
+        given = _key_of(question.wire)
         keys = self.options.keys
         if keys is None:
             if given or not (self.options.demand_key and question.facts.needs_key):
@@ -242,9 +274,10 @@ class Server:
         elif Secret(given) in keys:
             return
         said = "the API key is not one of this server's" if given else "there is no API key"
+        status, code = question.facts.denies
         raise AuthError(
             f"{said}: send one as `Authorization: Bearer KEY` or as `x-api-key: KEY`",
-            status=401, code="invalid_api_key", type="invalid_request_error",
+            status=status, code=code, type="invalid_request_error",
         )  # fmt: skip
 
     def _with_headers(self, answer: Answer, question: _Question) -> Answer:
@@ -372,6 +405,22 @@ async def _body(request: web.BaseRequest) -> tuple[bytes, PolyvoxError | None]:
         return b"", InputError(f"the request's body cannot be read: {error}", code="invalid_body")
 
 
+_KEY_HEADERS = ("x-api-key", "x-goog-api-key", "api-key")
+_SIGNED_BY = re.compile(r"AWS4-HMAC-SHA256 Credential=([^/,\s]+)")
+
+
+def _key_of(wire: Wire) -> str:
+    """The key that a request brings, wherever its dialect's clients put it; of a signed one, the name of the key."""
+    said = wire.headers.get("authorization", "")
+    scheme, _, bearer = said.partition(" ")
+    if scheme.lower() == "bearer" and bearer.strip():
+        return bearer.strip()
+    if signed := _SIGNED_BY.match(said):
+        return signed[1]
+    found = next((wire.headers[name] for name in _KEY_HEADERS if wire.headers.get(name)), "")
+    return found or parse_qs(wire.path.partition("?")[2]).get("key", [""])[0]
+
+
 def _peek(room: Dialect, wire: Wire) -> Peek:
     """What a request says of itself; one that says nothing is refused later, in its turn."""
     try:
@@ -383,9 +432,56 @@ def _peek(room: Dialect, wire: Wire) -> Peek:
 def _route(question: _Question) -> Route:
     """What is asked. Whatever is asked of a recording may be in it; what it has counts before what is our own."""
     wire, recorded = question.wire, question.state.recorded
-    if recorded is not None and (recorded.has(wire.method, wire.path) or wire.path not in ROUTES):
+    if recorded is not None and (recorded.has(wire.method, wire.path) or route_at(wire.path) is None):
         return Route(wire.method, "ask")
     return route_of(wire.method, wire.path)
+
+
+# ---- what is asked for -------------------------------------------------------------------------
+
+
+def _models(question: _Question) -> Answer:
+    names = question.state.kept.names if question.facts.keeps else question.state.named
+    return plain_answer(question.facts.models(names))
+
+
+def _kept(question: _Question) -> Answer:
+    return question.state.kept.answer(question.wire, question.entry.asked.number)
+
+
+# What needs a key, and no model: it counts towards no limit.
+_FREE: dict[str, Callable[[_Question], Answer]] = {
+    "version": lambda _: plain_answer(VERSION),
+    "models": _models,
+    "kept": _kept,
+}
+
+
+async def _made(question: _Question, what: str) -> Answer:
+    """What a model answers: what was recorded of one, or what the offline one makes."""
+    state = question.state
+    if state.recorded is not None:
+        return await state.recorded.answer(question.wire, question.name, question.asked)
+    answer = await _MAKERS[what](question)
+    if question.facts.keeps:
+        state.kept.asked(question.wire)
+    return answer
+
+
+async def _said(question: _Question) -> Answer:
+    return await question.state.demo.answer(question.wire, question.name, question.asked)
+
+
+async def _embedded(question: _Question) -> Answer:
+    return embedded(question.name, question.wire, question.state.known, strict=question.state.strict)
+
+
+async def _more(question: _Question) -> Answer:
+    return await question.state.more.answer(question.wire, question.name)
+
+
+# What a model is asked for, which is what faults and limits are about.
+_MAKERS: dict[str, Callable[[_Question], Awaitable[Answer]]] = {"ask": _said, "embed": _embedded, "more": _more}
 
 
 def _stopped() -> PolyvoxError:
