@@ -78,7 +78,9 @@ def vectors(arguments):
     ready("dev")
     data = {**os.environ, "COVERAGE_FILE": str(VENV / "vectors.coverage")}
     found = VENV / "vectors.json"
-    vectors = ("tests/dialects/test_vectors.py", "tests/dialects/test_serving_vectors.py")
+    here = ROOT / "tests" / "dialects"
+    vectors = [here / "test_vectors.py", here / "test_serving_vectors.py", here / "test_embedding_vectors.py",
+               here / "more" / "test_more_vectors.py"]  # fmt: skip
     call(PYTHON, "-m", "coverage", "run", "--branch", "--source=polyvox.dialects", "-m", "pytest", *vectors, env=data)
     call(PYTHON, "-m", "coverage", "json", "--quiet", "--include=src/polyvox/dialects/*", "-o", found, env=data)
     totals = json.loads(found.read_text())["totals"]

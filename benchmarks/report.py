@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks.codecs import LIMIT, REASONS, YARDSTICK
 from benchmarks.contestants import BASE, LOOPS
 
 CELLS = {
@@ -22,7 +23,7 @@ END = "<!-- benchmarks: end -->"
 def markdown(results: dict[str, Any]) -> str:
     """The whole report."""
     parts = [f"{results['when']}; Python {results['python']}, {results['machine']}; `{results['command']}`."]
-    parts += [_costs(results["cpu"], results["loop"]), _codecs(results["codecs"])]
+    parts += [_costs(results["cpu"], results["loop"]), _codecs(results["codecs"]), _ratios(results["codecs"])]
     parts += [_starts(results["start"]), _clients(results["clients"])]
     parts.append("\n".join(f"* {name} failed: {error}" for name, error in results["errors"].items()))
     return "\n\n".join(part for part in parts if part)
@@ -49,6 +50,24 @@ def _codecs(codecs: dict[str, dict[str, dict[str, float]]]) -> str:
         figures = ((_figure(cell["us"]), f"{cell['us'] / cell['plain_us']:.2f}") for cell in cells)
         lines.append([operation, *(figure for pair in figures for figure in pair)])
     return _table(lines)
+
+
+def _ratios(codecs: dict[str, dict[str, dict[str, float]]]) -> str:
+    """Every dialect beside the yardstick, and under the table the reasons for what is more than the limit."""
+    names = list(next(iter(codecs.values()), {}))
+    if YARDSTICK not in names:
+        return ""
+    ratios = {
+        (operation, name): row[name]["us"] / row[YARDSTICK]["us"] for operation, row in codecs.items() for name in names
+    }
+    lines = [[f"codec, × {YARDSTICK}", *names]]
+    lines += [[operation, *(f"{ratios[operation, name]:.2f}" for name in names)] for operation in codecs]
+    reasons = [
+        f"* {operation}, {name}, {ratio:.2f}: {REASONS.get((operation, name), 'no reason is stated')}"
+        for (operation, name), ratio in ratios.items()
+        if ratio > LIMIT or (operation, name) in REASONS
+    ]
+    return "\n\n".join(part for part in (_table(lines), "\n".join(reasons)) if part)
 
 
 def _starts(start: dict[str, dict[str, float]]) -> str:

@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from packaging.requirements import Requirement
 
 import polyvox
@@ -30,15 +31,29 @@ from polyvox.config import Settings
 from polyvox.dialects import Endpoint, dialect
 from polyvox.engine import CallOptions, Deployment, Engine
 from polyvox.errors import CallTimeoutError, ConnectionFailedError, PolyvoxError
+from polyvox.places import located
 from polyvox.testing.fault_server import FaultServer, answer, fin, refused_port, rst, send, sleep, stall
 from polyvox.transports import Timeouts
 from polyvox.transports.replay import ReplayTransport
 from tests.scripted import Answer, Scripted, failed, said
-from tests.test_end_to_end import ANSWER, STREAMS, chunked, client_at, descriptors, head_of
+from tests.test_end_to_end import ANSWER, BODIES, chunked, client_at, descriptors, head_of
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "polyvox"
+PATHS = {
+    "openai.chat": "/chat/completions", "openai.responses": "/responses", "anthropic.messages": "/v1/messages",
+    "gemini.generate": "/models/the-model:generateContent", "bedrock.converse": "/model/the-model/converse",
+    "cohere.chat": "/v2/chat", "ollama.chat": "/api/chat",
+}  # fmt: skip
 ROWS = {name: row for name, row in catalog.load().providers.items() if row.transport == "http"}
+# What the addresses leave open that are not complete as they are.
+OPEN = {
+    name: dict.fromkeys(row.needs, next((host.replace("*", "there") for host in row.hosts), "there-1"))
+    for name, row in ROWS.items()
+    if row.needs
+}
+# Those that need nothing but a key.
+PLAIN = {name: row for name, row in ROWS.items() if not row.needs}
 KEY = "test-key-0123456789"
 URL = "http://127.0.0.1:9/v1"
 
@@ -68,7 +83,6 @@ def home(tmp_path, monkeypatch):
 
 # ---- the same from every provider -------------------------------------------------------------
 
-PATHS = {"openai.chat": "/chat/completions", "anthropic.messages": "/v1/messages", "ollama.chat": "/api/chat"}
 ARGUMENTS = {"city": "Rome"}
 
 
@@ -96,7 +110,47 @@ def ollama_said(text, call=False):
     return {"model": "served", "created_at": "2026-01-01T00:00:00Z", "message": message, **facts}
 
 
-SAYS = {"openai.chat": chat_said, "anthropic.messages": messages_said, "ollama.chat": ollama_said}
+def responses_said(text, call=False):
+    content = [{"type": "output_text", "text": text, "annotations": []}]
+    message = {"type": "message", "id": "i1", "role": "assistant", "status": "completed", "content": content}
+    function = {"type": "function_call", "id": "i2", "call_id": "c1", "name": "weather",
+                "arguments": json.dumps(ARGUMENTS), "status": "completed"}  # fmt: skip
+    usage = {"input_tokens": 7, "output_tokens": 5, "total_tokens": 12}
+    facts = {"id": "a1", "object": "response", "created_at": 1, "model": "served", "status": "completed"}
+    return {**facts, "output": [message, *([function] if call else [])], "usage": usage}
+
+
+def gemini_said(text, call=False):
+    function = {"functionCall": {"id": "c1", "name": "weather", "args": ARGUMENTS}}
+    content = {"role": "model", "parts": [*([{"text": text}] if text else []), *([function] if call else [])]}
+    usage = {"promptTokenCount": 7, "candidatesTokenCount": 5, "totalTokenCount": 12}
+    facts = {"responseId": "a1", "modelVersion": "served", "usageMetadata": usage}
+    return {**facts, "candidates": [{"index": 0, "content": content, "finishReason": "STOP"}]}
+
+
+def converse_said(text, call=False):
+    function = {"toolUse": {"toolUseId": "c1", "name": "weather", "input": ARGUMENTS}}
+    content = [*([{"text": text}] if text else []), *([function] if call else [])]
+    usage = {"inputTokens": 7, "outputTokens": 5, "totalTokens": 12}
+    output = {"message": {"role": "assistant", "content": content}}
+    return {"output": output, "stopReason": "tool_use" if call else "end_turn", "usage": usage}
+
+
+def cohere_said(text, call=False):
+    function = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": json.dumps(ARGUMENTS)}}
+    content = [{"type": "text", "text": text}] if text else []
+    message = {"role": "assistant", "content": content, **({"tool_calls": [function]} if call else {})}
+    usage = {"tokens": {"input_tokens": 7, "output_tokens": 5}}
+    return {"id": "a1", "finish_reason": "TOOL_CALL" if call else "COMPLETE", "message": message, "usage": usage}
+
+
+SAYS = {
+    "openai.chat": chat_said, "openai.responses": responses_said, "anthropic.messages": messages_said,
+    "gemini.generate": gemini_said, "bedrock.converse": converse_said, "cohere.chat": cohere_said,
+    "ollama.chat": ollama_said,
+}  # fmt: skip
+# These do not tell in the answer which model gave it.
+UNNAMED = ("bedrock.converse", "cohere.chat")
 GENERIC = "any other server"
 EVERYONE = [*ROWS, GENERIC]
 
@@ -108,20 +162,27 @@ def dialect_of(name):
 def client_of(name, transport, **facts):
     """A client of a provider's row, or of a server known by nothing but its address."""
     where = {"base_url": URL} if name == GENERIC else {}
+    settings = Settings(providers={name: {"options": OPEN[name]}} if name in OPEN else {})
     return Client("the-model" if name == GENERIC else f"{name}/the-model", transport=transport, retries=0,
-                  settings=Settings(), api_key=KEY, **where, **facts)  # fmt: skip
+                  settings=settings, api_key=KEY, **where, **facts)  # fmt: skip
+
+
+def address_of(name):
+    """Where a provider is reached, with what its address leaves open filled in."""
+    if name == GENERIC:
+        return URL
+    return located(replace(ROWS[name], options={**ROWS[name].options, **OPEN.get(name, {})})).base_url
 
 
 @pytest.mark.parametrize("name", EVERYONE)
 def test_the_same_prompt_gets_the_same_kind_of_answer_from_every_provider(name):
-    address = URL if name == GENERIC else ROWS[name].base_url
     protocol = dialect_of(name)
-    record = {"url": address + PATHS[protocol], "body": SAYS[protocol]("It is sunny.")}
+    record = {"url": address_of(name) + PATHS[protocol], "body": SAYS[protocol]("It is sunny.")}
     response = client_of(name, ReplayTransport([record])).ask("How is the weather in Rome?")
     assert type(response) is Response
     assert (response.text, str(response), response.finish_reason) == ("It is sunny.", "It is sunny.", "stop")
     assert (response.usage.input, response.usage.output, response.usage.source) == (7, 5, "provider")
-    assert (response.model, response.complete) == ("served", True)
+    assert (response.model, response.complete) == (None if protocol in UNNAMED else "served", True)
     assert not [loss for loss in response.losses if loss.severity == "loss"]
     assert response.deployment == f"{response.provider}/the-model"
     assert response.provider == ("127.0.0.1" if name == GENERIC else name)
@@ -142,8 +203,9 @@ def test_every_provider_is_heard_calling_a_tool_and_gets_the_result_linked_to_it
     assert (call.id, call.name, call.args) == ("c1", "weather", ARGUMENTS)
     talk.ask(Message("tool", (ToolResult(call.id, (Text("sunny"),), call.name),)))
     asked, told = transport.bodies()
-    assert "Tell the weather." in json.dumps(asked["tools"])
-    sent = json.dumps(told["messages"][-1])
+    assert "Tell the weather." in json.dumps([asked.get("tools"), asked.get("toolConfig")])
+    (turns,) = [told[key] for key in ("messages", "input", "contents") if key in told]
+    sent = json.dumps(turns[-1])
     assert "sunny" in sent and ("c1" in sent or (protocol == "ollama.chat" and "weather" in sent))
 
 
@@ -154,7 +216,8 @@ def test_every_provider_is_heard_calling_a_tool_and_gets_the_result_linked_to_it
      (500, "server", True), (503, "server", True)],
 )  # fmt: skip
 def test_every_provider_fails_in_the_same_words(name, status, kind, retryable):
-    reply = Answer(b'{"error": {"message": "no"}}', status=status, headers={"retry-after": "9", "x-request-id": "r1"})
+    body = b'{"message": "no"}' if dialect_of(name) == "bedrock.converse" else b'{"error": {"message": "no"}}'
+    reply = Answer(body, status=status, headers={"retry-after": "9", "x-request-id": "r1"})
     with pytest.raises(PolyvoxError) as caught:
         client_of(name, Scripted(reply)).ask("hi")
     error = caught.value
@@ -163,9 +226,9 @@ def test_every_provider_fails_in_the_same_words(name, status, kind, retryable):
     assert error.retry_after == 9
 
 
-@pytest.mark.parametrize("protocol", STREAMS)
+@pytest.mark.parametrize("protocol", BODIES)
 def test_in_every_protocol_the_first_words_are_there_before_the_last_are_sent(protocol):
-    body = STREAMS[protocol].encode()
+    body = BODIES[protocol]
     first = body[: body.index(b"w\\u00f6rld" if b"w\\u00f6rld" in body else "wörld".encode())]
     with (
         FaultServer(send(head_of(protocol) + chunked(first)), stall) as server,
@@ -261,7 +324,7 @@ def test_a_new_provider_takes_ten_lines():
 # ---- keys -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.needs_key])
+@pytest.mark.parametrize("name", [name for name, row in PLAIN.items() if row.needs_key])
 @pytest.mark.parametrize("key", [None, "", " ", "two\nlines", "wörd", "nul\0"])
 def test_a_key_that_is_missing_or_no_key_is_named_before_anything_is_sent(home, name, key):
     transport = Scripted(said("never"))
@@ -273,13 +336,16 @@ def test_a_key_that_is_missing_or_no_key_is_named_before_anything_is_sent(home, 
         assert ROWS[name].key_env[0] in caught.value.hint
 
 
-@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.needs_key])
+@pytest.mark.parametrize("name", [name for name, row in PLAIN.items() if row.needs_key])
 def test_a_provider_without_a_key_says_where_keys_are_made_which_variable_and_the_command(home, name):
     with pytest.raises(PolyvoxError) as caught:
-        Client(name).ask("hi")
+        Client(name if ROWS[name].default_model else f"{name}/any").ask("hi")
     told = str(caught.value)
-    assert ROWS[name].docs in told and ROWS[name].key_env[0] in told and f"polyvox keys set {name}" in told
-    assert ROWS[name].default_model
+    assert (
+        ROWS[name].docs in told
+        and ROWS[name].key_env[0] in told
+        and f"polyvox keys set {ROWS[name].key_of or name}" in told
+    )
 
 
 # ---- configuration ----------------------------------------------------------------------------
@@ -591,6 +657,27 @@ def test_a_connection_that_died_in_the_pool_costs_one_more_try_and_no_failure():
     assert (server.connections, len(server.requests)) == (2, 3)
 
 
+def test_a_program_that_closes_nothing_ends_in_silence():
+    code = """
+    import sys
+    from polyvox import Client
+    from polyvox.config import Settings
+    client = Client("m", base_url=sys.argv[1], api_key="test-key-0123456789", settings=Settings())
+    print(client.ask("hi").text, next(client.stream("hi")))
+    """
+    stream = send(head_of("openai.chat") + chunked(BODIES["openai.chat"]) + b"0\r\n\r\n")
+
+    async def whole_then_streamed(connection):
+        await (ANSWER if len(server.requests) == 1 else stream)(connection)
+
+    with FaultServer(whole_then_streamed) as server:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", textwrap.dedent(code), f"{server.url}v1"],
+            capture_output=True, text=True, timeout=60, check=False, env={},
+        )  # fmt: skip
+    assert (done.stdout, done.stderr, done.returncode) == ("ok Hello\n", "", 0)
+
+
 def test_a_connection_the_server_closed_meanwhile_is_not_used_again():
     with FaultServer(ANSWER, fin) as server, client_at(server) as client:
         for _ in range(3):
@@ -772,7 +859,11 @@ def test_no_room_imports_one_above_it():
 
 @pytest.mark.parametrize(
     ("room", "line"),
-    [("types.py", "from polyvox import engine"), ("engine.py", "import polyvox.cli"), ("routing.py", "import time")],
+    [
+        ("types.py", "from polyvox import engine"),
+        ("engine/call.py", "import polyvox.cli"),
+        ("routing.py", "import time"),
+    ],
 )
 def test_an_import_against_the_layers_would_be_found(tmp_path, room, line):
     shutil.copytree(SOURCE, tmp_path / "src" / "polyvox", ignore=shutil.ignore_patterns("__pycache__"))

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from polyvox.testing.replay import decode
+from polyvox.dialects import NAMES
+from polyvox.testing.replay import decode, dialect_of
 
 FOLDER = Path(os.environ["POLYVOX_TRAFFIC"]) if os.environ.get("POLYVOX_TRAFFIC") else None
 FIELDS = (
@@ -22,6 +23,8 @@ FIELDS = (
     "usage",
     "error",
 )
+# Protocols that complete a text, and one on trial: nobody who speaks ours meets them.
+NO_CHATS = {"ollama.generate", "gemini.interactions"}
 
 
 def lines(name):
@@ -56,7 +59,7 @@ def told(field, wanted, got):
 
 def check(seed):
     expected = {row["id"]: row for row in lines("dev-expected.jsonl")}
-    spoken = {"openai.chat", "anthropic.messages", "ollama.chat"}
+    spoken = set(NAMES)
     rng = None if seed is None else random.Random(seed)
     compared, wrong = 0, []
     for exchange in lines("dev.jsonl"):
@@ -74,6 +77,18 @@ def check(seed):
         ]
     assert compared > 200
     assert wrong == []
+
+
+def is_chat(row):
+    """Whether an exchange is a chat beyond doubt, which one of a legacy endpoint is not."""
+    return row["kind"] == "chat" and (row["judged"] or {}).get("kind") != "any"
+
+
+def test_every_recorded_chat_is_spoken_by_one_of_our_dialects():
+    wanted = {row["id"]: row["dialect"] for row in lines("dev-expected.jsonl") if is_chat(row)}
+    assert set(wanted.values()) - NO_CHATS == set(NAMES)
+    spoken = {exchange["id"]: dialect_of(exchange["url"] or "") for exchange in lines("dev.jsonl")}
+    assert [name for name, said in wanted.items() if said not in NO_CHATS and spoken[name] != said] == []
 
 
 def test_recorded_traffic_decodes_to_what_it_must():
