@@ -157,7 +157,9 @@ def check_cuts(name, every):
     for cut in cut_points(data, every):
         response, failure = read(room, at, [data[:cut]])
         if failure is None:
-            assert error is None and response.message == whole.message, f"cut at {cut}: silently incomplete"
+            # What goes wrong behind a whole answer cannot be seen where the cut is just before it.
+            assert error is None or vector.get("whole_before"), f"cut at {cut}: silently incomplete"
+            assert response.message == whole.message, f"cut at {cut}: silently incomplete"
         else:
             assert isinstance(failure, PolyvoxError)
             assert failure.kind == "stream_interrupted" or failure.kind == (error and error.kind), (cut, failure)

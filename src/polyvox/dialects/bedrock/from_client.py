@@ -287,7 +287,7 @@ def _format(config: Json) -> ResponseFormat | UnsetType:
         raise wrong(f"{where}.schema", "must be a JSON object in a string")
     name, description = told(held, "name", text, where), told(held, "description", text, where)
     extra = extra_of(held, frozenset({"schema", "name", "description"}))
-    return ResponseFormat("schema", schema, name or _UNNAMED, description, extra=extra)
+    return ResponseFormat("schema", schema, _UNNAMED if name is None else name, description, extra=extra)
 
 
 def _tier(rest: Json) -> str | UnsetType:

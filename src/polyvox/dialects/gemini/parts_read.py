@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Collection
 from typing import Any
 
@@ -76,10 +77,13 @@ def fresh_id(given: str, ids: Collection[str]) -> str:
     return given
 
 
+_BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
+
+
 def standard(text: str) -> str:
-    """Base64 in the standard alphabet: clients send either."""
-    text = text.translate(_STANDARD)
-    return text + "=" * (-len(text) % 4)
+    """Base64 in the standard alphabet: clients send either. What is no base64 stays as it is."""
+    told = text.translate(_STANDARD)
+    return told + "=" * (-len(told) % 4) if _BASE64.fullmatch(told) else text
 
 
 def _inline(part: Json, inner: Json, at: Endpoint) -> Part | None:
