@@ -278,6 +278,14 @@ _T = TypeVar("_T")
 SHAPE_ERRORS = (TypeError, KeyError, IndexError, AttributeError, ValueError, RecursionError)
 
 
+def request_body(body: Mapping[str, Any]) -> bytes:
+    """A request as JSON; raises InputError for values JSON cannot say."""
+    try:
+        return encode_json(body)
+    except (TypeError, ValueError, RecursionError, OverflowError, msgspec.MsgspecError) as error:
+        raise InputError(f"the request cannot be written as JSON: {error}") from None
+
+
 def decode_json(body: bytes | str) -> Any:
     """JSON as the RFC has it (no NaN, valid UTF-8); raises BadResponseError with the body's start."""
     if isinstance(body, bytes) and body.startswith(b"\xef\xbb\xbf"):

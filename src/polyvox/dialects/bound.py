@@ -33,6 +33,18 @@ def missed(extra: Extra, name: str) -> tuple[Loss, ...]:
     ])  # fmt: skip
 
 
+def own_keys(extra: Extra, name: str, losses: list[Loss], where: str) -> dict[str, Any]:
+    """The keys that are those of the dialect `name`; those of others are put among the losses."""
+    if not extra:
+        return {}
+    losses += [
+        Loss(f"{where}extra.{other}", "keys of another dialect", weight(other, keys))
+        for other, keys in extra.items()
+        if other != name
+    ]
+    return dict(extra.get(name, {}))
+
+
 def weight(dialect: str, keys: Mapping[str, Any]) -> Literal["note", "loss"]:
     """How much is lost with keys of this dialect where another is spoken: a proof is a loss."""
     return "loss" if PROOFS.get(dialect) in keys else "note"

@@ -111,14 +111,6 @@ def one_or_more(value: Any, where: str) -> tuple[str, ...]:
     return (value,) if type(value) is str else each(text)(value, where)
 
 
-def request_body(body: Mapping[str, Any]) -> bytes:
-    """A request as JSON; raises InputError for values JSON cannot say."""
-    try:
-        return encode_json(body)
-    except _UNWRITABLE as error:
-        raise InputError(f"the request cannot be written as JSON: {error}") from None
-
-
 def reply_of(body: Mapping[str, Any]) -> Reply:
     """An answer to a client; raises BadResponseError for values JSON cannot say."""
     try:

@@ -11,6 +11,7 @@ import msgspec
 from polyvox.dialects.anthropic.blocks import Block, Scope, block_of, is_plain
 from polyvox.dialects.anthropic.facts import NAME
 from polyvox.dialects.plain import plain_words
+from polyvox.dialects.tool_input import input_of
 from polyvox.errors import InputError
 from polyvox.types import Message, Opaque, Part, Text, ToolCall, ToolResult
 
@@ -31,7 +32,7 @@ def call_block(part: ToolCall, where: str, scope: Scope, used: set[str]) -> Bloc
     sent = call_id(part.id, where, scope, used)
     if part.signature is not None:
         scope.lose(f"{where}.signature", f"calls carry no signature here; bound to {part.origin}")
-    block = {"type": "tool_use", "id": sent, "name": part.name, "input": _input(part, where, scope)}
+    block = {"type": "tool_use", "id": sent, "name": part.name, "input": input_of(part, where, scope.lose)}
     return {**block, **scope.own(part.extra, where)}
 
 
@@ -46,23 +47,6 @@ def call_id(asked: str, where: str, scope: Scope, used: set[str]) -> str:
         scope.lose(f"{where}.id", f"ids are unique and of letters, digits, _ and -: sent as {sent}", "note")
     used.add(sent)
     return sent
-
-
-def _input(part: ToolCall, where: str, scope: Scope) -> msgspec.Raw | Block:
-    """The arguments in the model's own bytes where they are an object, else wrapped in one."""
-    text = part.arguments
-    if part.kind == "custom":
-        scope.lose(f"{where}.arguments", "free text is sent as {input: text}", "note")
-        return {"input": text}
-    if not text.strip():
-        return {}
-    try:
-        if isinstance(msgspec.json.decode(text), dict):
-            return msgspec.Raw(text.encode())
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        pass
-    scope.lose(f"{where}.arguments", "the arguments are not a JSON object: sent as {input: text}")
-    return {"input": text}
 
 
 def _unsealed(part: Text, where: str, scope: Scope) -> Text:

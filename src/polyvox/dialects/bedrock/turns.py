@@ -6,11 +6,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-import msgspec
-
 from polyvox.dialects.bedrock.blocks import blocks_of, is_plain
 from polyvox.dialects.bedrock.scope import Block, Scope
 from polyvox.dialects.plain import bare_words, plain_words
+from polyvox.dialects.tool_input import input_of
 from polyvox.errors import InputError
 from polyvox.types import Message, Opaque, Part, ToolCall, ToolResult
 
@@ -32,7 +31,7 @@ def call_block(part: ToolCall, where: str, scope: Scope, used: set[str]) -> Bloc
     sent = call_id(part.id, where, scope, used)
     if part.signature is not None:
         scope.lose(f"{where}.signature", "calls carry no signature here")
-    call = {"toolUseId": sent, "name": part.name, "input": _input(part, where, scope)}
+    call = {"toolUseId": sent, "name": part.name, "input": input_of(part, where, scope.lose)}
     return {"toolUse": {**call, **scope.own(part.extra, where)}}
 
 
@@ -49,23 +48,6 @@ def call_id(asked: str, where: str, scope: Scope, used: set[str]) -> str:
         scope.lose(f"{where}.id", why, "note")
     used.add(sent)
     return sent
-
-
-def _input(part: ToolCall, where: str, scope: Scope) -> msgspec.Raw | Block:
-    """The arguments in the model's own bytes where they are an object, else wrapped in one."""
-    text = part.arguments
-    if part.kind == "custom":
-        scope.lose(f"{where}.arguments", "free text is sent as {input: text}", "note")
-        return {"input": text}
-    if not text.strip():
-        return {}
-    try:
-        if isinstance(msgspec.json.decode(text), dict):
-            return msgspec.Raw(text.encode())
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        pass
-    scope.lose(f"{where}.arguments", "the arguments are not a JSON object: sent as {input: text}")
-    return {"input": text}
 
 
 class _Turn:

@@ -20,6 +20,7 @@ from polyvox.dialects import (
     decode_object,
     guarded,
     integer,
+    request_body,
     string,
 )
 from polyvox.dialects.cohere.answer import decode_error, error_of
@@ -33,7 +34,6 @@ from polyvox.dialects.embedding import (
     put_keys,
     read_vectors,
     reply_of,
-    request_body,
     unsaid,
     write_vector,
 )

@@ -7,16 +7,14 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import msgspec
 from msgspec import UNSET
 
-from polyvox.dialects import Encoded, Endpoint, Wire, decode_json, encode_json
-from polyvox.dialects.bound import missed, weight
+from polyvox.dialects import Encoded, Endpoint, Wire, decode_json, encode_json, request_body
+from polyvox.dialects.bound import missed, own_keys
 from polyvox.dialects.plain import plain_words as words_of
 from polyvox.errors import BadResponseError, InputError
 from polyvox.types import (
     Citation,
-    Extra,
     File,
     Image,
     Loss,
@@ -95,30 +93,10 @@ def encode_request(request: Request, at: Endpoint) -> Encoded:
         if value is not UNSET and value != harmless:
             losses.append(loss)
     losses += missed(request.extra, NAME)
-    body.update(own_keys(request.extra, losses, ""))
+    body.update(own_keys(request.extra, NAME, losses, ""))
     accept = "text/event-stream" if request.stream else "application/json"
     headers = {"content-type": "application/json", "accept": accept}
-    return Encoded(Wire(at.options.get("path", PATH), request_bytes(body), headers), tuple(losses))
-
-
-def request_bytes(body: dict[str, Any]) -> bytes:
-    """The body as JSON; raises InputError for values JSON cannot say."""
-    try:
-        return encode_json(body)
-    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
-        raise InputError(f"the request cannot be written as JSON: {error}") from None
-
-
-def own_keys(extra: Extra, losses: Losses, where: str) -> dict[str, Any]:
-    """The keys that are this dialect's; those of others are noted as lost."""
-    if not extra:
-        return {}
-    losses += [
-        Loss(f"{where}extra.{name}", "keys of another dialect", weight(name, keys))
-        for name, keys in extra.items()
-        if name != NAME
-    ]
-    return dict(extra.get(NAME, {}))
+    return Encoded(Wire(at.options.get("path", PATH), request_body(body), headers), tuple(losses))
 
 
 # ---- tools, form, thinking --------------------------------------------------------------------
@@ -170,7 +148,7 @@ def _tool(tool: Tool | Opaque, losses: Losses, where: str) -> Any:
         inner["parameters"] = _FREE_TEXT
     if tool.cache is not None:
         losses.append(Loss(f"{where}.cache", "the prompt cache is automatic here", "note"))
-    own = own_keys(tool.extra, losses, where + ".")
+    own = own_keys(tool.extra, NAME, losses, where + ".")
     return {"type": "function", "function": {**inner, **own.pop("function", {})}, **own}
 
 
@@ -184,7 +162,7 @@ def _response_format(wanted: ResponseFormat, losses: Losses) -> dict[str, Any]:
         losses.append(Loss("response_format.name", "schemas have no names here", "note"))
     if wanted.strict is False:
         losses.append(Loss("response_format.strict", "answers are always held to the schema here", "note"))
-    return {**body, **own_keys(wanted.extra, losses, "response_format.")}
+    return {**body, **own_keys(wanted.extra, NAME, losses, "response_format.")}
 
 
 def _thinking(wanted: Thinking, losses: Losses) -> dict[str, Any]:
@@ -198,7 +176,7 @@ def _thinking(wanted: Thinking, losses: Losses) -> dict[str, Any]:
         losses.append(Loss("thinking.effort", "thinking is on, off, or limited by a budget here"))
     if wanted.mode is not UNSET:
         losses.append(Loss("thinking.mode", "there are no modes of thinking here"))
-    return {**body, **own_keys(wanted.extra, losses, "thinking.")}
+    return {**body, **own_keys(wanted.extra, NAME, losses, "thinking.")}
 
 
 # ---- messages ---------------------------------------------------------------------------------
@@ -270,7 +248,7 @@ def _messages(messages: tuple[Message, ...], at: Endpoint, losses: Losses) -> li
                 beside += pictures
             else:
                 put(part, turn, spot)
-        own = own_keys(message.extra, losses, where + ".")
+        own = own_keys(message.extra, NAME, losses, where + ".")
         if message.name is not None:
             losses.append(Loss(f"{where}.name", "speakers have no names here"))
         if any_result and turn.is_empty():
@@ -315,7 +293,7 @@ def _text(part: Text, turn: Turn, where: str) -> None:
 
 def put_text(part: Text, turn: Turn, where: str) -> None:
     """The words of a text, without what they cite."""
-    turn.content.append({"type": "text", "text": part.text, **own_keys(part.extra, turn.losses, where + ".")})
+    turn.content.append({"type": "text", "text": part.text, **own_keys(part.extra, NAME, turn.losses, where + ".")})
     if part.signature is not None:
         turn.losses.append(Loss(f"{where}.signature", f"bound to {part.origin or 'another dialect'}"))
 
@@ -329,20 +307,20 @@ def place_of_text(turn: Turn) -> tuple[int, bool]:
 def citation_to_wire(citation: Citation, place: int, named: bool, losses: Losses, where: str) -> dict[str, Any]:
     """A citation of the text at a place, as far as it came from this dialect. The place may not be what it was:
     what stood before may be left out now."""
-    own = own_keys(citation.extra, losses, where + ".")
+    own = own_keys(citation.extra, NAME, losses, where + ".")
     said: dict[str, Any] = {"start": citation.start, "end": citation.end, "text": citation.text}
     said = {**{key: value for key, value in said.items() if value is not None}, **own}
     return {**said, "content_index": place} if named or "content_index" in said else said
 
 
 def _refusal(part: Refusal, turn: Turn, where: str) -> None:
-    own = own_keys(part.extra, turn.losses, where + ".")
+    own = own_keys(part.extra, NAME, turn.losses, where + ".")
     turn.content.append({"type": "text", "text": part.text, **own})
     turn.losses.append(Loss(f"{where}.refusal", "a refusal is plain text here", "note"))
 
 
 def _image(part: Image, turn: Turn, where: str) -> None:
-    own = own_keys(part.extra, turn.losses, where + ".")
+    own = own_keys(part.extra, NAME, turn.losses, where + ".")
     url = part.url
     if part.data is not None:
         data = base64.b64encode(part.data).decode("ascii")
@@ -362,7 +340,7 @@ def _file(part: File, turn: Turn, where: str) -> None:
     text = part.text
     if text is None and part.data is not None and (part.media_type or "").startswith("text/"):
         text = part.data.decode("utf-8", "replace")
-    own_keys(part.extra, turn.losses, where + ".")
+    own_keys(part.extra, NAME, turn.losses, where + ".")
     if text is None:
         turn.losses.append(Loss(f"{where}.file", "only the text of a file can be sent here"))
         return
@@ -381,7 +359,7 @@ def _reasoning(part: Reasoning, turn: Turn, where: str) -> None:
 
 def put_thinking(part: Reasoning, turn: Turn, where: str) -> None:
     """What was thought: as the plan of the calls where it came as that, else as content."""
-    own = own_keys(part.extra, turn.losses, where + ".")
+    own = own_keys(part.extra, NAME, turn.losses, where + ".")
     if own.get("type") == PLAN:
         turn.plan.append(part.text)
     else:
@@ -389,7 +367,7 @@ def put_thinking(part: Reasoning, turn: Turn, where: str) -> None:
 
 
 def _call(part: ToolCall, turn: Turn, where: str) -> None:
-    own = own_keys(part.extra, turn.losses, where + ".")
+    own = own_keys(part.extra, NAME, turn.losses, where + ".")
     inner = {"name": part.name, "arguments": _arguments(part, turn, where), **own.pop("function", {})}
     turn.calls.append({"id": part.id, "type": "function", "function": inner, **own})
     if part.signature is not None:
@@ -471,7 +449,7 @@ def _tool_result(
         "tool_call_id": part.call_id,
         "content": content if words is None else words,
     }
-    wire.update(own_keys(part.extra, losses, where + "."))
+    wire.update(own_keys(part.extra, NAME, losses, where + "."))
     if not pictures:
         return wire, []
     losses.append(Loss(f"{where}.image", "a tool result holds text only here; sent as a user message", "note"))

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from polyvox.dialects import Endpoint, Reply, encode_json, integer
+from polyvox.dialects.bound import own_keys
 from polyvox.dialects.cohere.answer import MESSAGE, TOP, TYPES, finish_of
 from polyvox.dialects.cohere.request import (
     ANSWERED,
@@ -20,7 +21,6 @@ from polyvox.dialects.cohere.request import (
     citation_to_wire,
     message_of,
     new_turn,
-    own_keys,
     place_of_text,
     put,
     put_text,
@@ -77,7 +77,7 @@ def encode_response(response: Response) -> tuple[Reply, tuple[Loss, ...]]:
     body["message"] = _message(response.message, losses)
     if (usage := usage_to_client(response.usage, losses)) is not None:
         body["usage"] = usage
-    own = own_keys(response.extra, losses, "")
+    own = own_keys(response.extra, NAME, losses, "")
     if (logprobs := logprobs_to_client(response.logprobs, own, losses)) is not None:
         body["logprobs"] = logprobs
     put_keys(own, body, TOP, losses)
@@ -191,7 +191,7 @@ def _message(message: Message, losses: Losses) -> dict[str, Any]:
         places.append(_place(part))
     if places != sorted(places):
         losses.append(Loss("message.parts", "the plan, content and calls stand in this order here", "note"))
-    return message_of("assistant", turn, own_keys(message.extra, losses, "message."))
+    return message_of("assistant", turn, own_keys(message.extra, NAME, losses, "message."))
 
 
 def _place(part: Part) -> int:

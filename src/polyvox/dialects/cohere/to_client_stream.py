@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from polyvox.dialects import Endpoint, encode_json
-from polyvox.dialects.cohere.request import PLAN, Losses, free_text, new_turn, own_keys, put
+from polyvox.dialects.bound import own_keys
+from polyvox.dialects.cohere.request import NAME, PLAN, Losses, free_text, new_turn, put
 from polyvox.dialects.cohere.to_client import (
     UNWRITABLE,
     WRITERS,
@@ -182,7 +183,7 @@ class CohereWriter:
     def _proof(self, event: ReasoningProof) -> bytes:
         losses: Losses = []
         where = f"message.parts[{event.part}]"
-        own = own_keys(event.extra, losses, where + ".")
+        own = own_keys(event.extra, NAME, losses, where + ".")
         proofs_lost(Reasoning(signature=event.signature, encrypted=event.encrypted), losses, where)
         self._lose(losses)
         if own.pop("type", None) == PLAN:
@@ -210,7 +211,7 @@ class CohereWriter:
     def _call_started(self, event: ToolCallStarted) -> bytes:
         losses: Losses = []
         where = f"message.parts[{event.part}]"
-        own = own_keys(event.extra, losses, where + ".")
+        own = own_keys(event.extra, NAME, losses, where + ".")
         custom = event.call_kind == "custom"
         if custom:
             losses.append(Loss(f"{where}.arguments", "arguments are an object here; sent as its `input`"))
@@ -331,7 +332,7 @@ class CohereWriter:
         return data
 
     def _told_last(self, delta: dict[str, Any], losses: Losses) -> bytes:
-        own = own_keys(self._extra, losses, "")
+        own = own_keys(self._extra, NAME, losses, "")
         data = b""
         message = own.pop("message", None)
         if isinstance(message, dict) and isinstance(message.get("citations"), list):

@@ -22,6 +22,7 @@ from polyvox.dialects import (
     decode_object,
     guarded,
     integer,
+    request_body,
     string,
 )
 from polyvox.dialects.embedding import (
@@ -33,7 +34,6 @@ from polyvox.dialects.embedding import (
     put_keys,
     read_vector,
     reply_of,
-    request_body,
     unsaid,
 )
 from polyvox.dialects.gemini.answer import decode_error, error_of

@@ -21,6 +21,7 @@ from polyvox.dialects import (
     client_object,
     decode_object,
     guarded,
+    request_body,
     string,
 )
 from polyvox.dialects.embedding import (
@@ -34,7 +35,6 @@ from polyvox.dialects.embedding import (
     read_vector,
     read_vectors,
     reply_of,
-    request_body,
     unsaid,
 )
 from polyvox.dialects.ollama.answer import METRICS, decode_error, error_of, usage_of

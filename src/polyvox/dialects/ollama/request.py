@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-import msgspec
 from msgspec import UNSET, Raw
 
 from polyvox.dialects import (
@@ -15,13 +14,12 @@ from polyvox.dialects import (
     Endpoint,
     Wire,
     decode_json,
-    encode_json,
+    request_body,
 )
-from polyvox.dialects.bound import missed, weight
+from polyvox.dialects.bound import missed, own_keys
 from polyvox.dialects.plain import plain_words
 from polyvox.errors import BadResponseError, InputError
 from polyvox.types import (
-    Extra,
     File,
     Image,
     Loss,
@@ -108,30 +106,13 @@ def encode_request(request: Request, at: Endpoint) -> Encoded:
     if "keep_alive" in at.options:
         body["keep_alive"] = at.options["keep_alive"]
     losses += missed(request.extra, NAME)
-    own = own_keys(request.extra, losses, "")
+    own = own_keys(request.extra, NAME, losses, "")
     if isinstance(own.get("options"), dict):
         own = {**own, "options": {**options, **own["options"]}}
     body.update(own)
     accept = "application/x-ndjson" if request.stream else "application/json"
     headers = {"content-type": "application/json", "accept": accept}
-    return Encoded(Wire(at.options.get("path", PATH), _bytes(body), headers), tuple(losses))
-
-
-def _bytes(body: dict[str, Any]) -> bytes:
-    try:
-        return encode_json(body)
-    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
-        raise InputError(f"the request cannot be written as JSON: {error}") from None
-
-
-def own_keys(extra: Extra, losses: Losses, where: str) -> dict[str, Any]:
-    """The keys that are this dialect's; those of others are noted as lost."""
-    losses += [
-        Loss(f"{where}extra.{name}", "keys of another dialect", weight(name, keys))
-        for name, keys in extra.items()
-        if name != NAME
-    ]
-    return dict(extra.get(NAME, {}))
+    return Encoded(Wire(at.options.get("path", PATH), request_body(body), headers), tuple(losses))
 
 
 def _tools(request: Request, losses: Losses) -> list[Any]:
@@ -170,7 +151,7 @@ def _tool(tool: Tool | Opaque, losses: Losses, where: str) -> Any:
         losses.append(Loss(f"{where}.strict", "arguments are not held to the schema here"))
     if tool.cache is not None:
         losses.append(Loss(f"{where}.cache", "the prompt cache is automatic here", "note"))
-    own = own_keys(tool.extra, losses, where + ".")
+    own = own_keys(tool.extra, NAME, losses, where + ".")
     return {"type": "function", "function": {**inner, **own.pop("function", {})}, **own}
 
 
@@ -182,7 +163,7 @@ def _response_format(wanted: ResponseFormat, body: dict[str, Any], losses: Losse
             losses.append(Loss(f"response_format.{field}", "the schema is all that is sent", "note"))
     if wanted.strict is False and wanted.kind == "schema":
         losses.append(Loss("response_format.strict", "answers are always held to the schema here", "note"))
-    body.update(own_keys(wanted.extra, losses, "response_format."))
+    body.update(own_keys(wanted.extra, NAME, losses, "response_format."))
 
 
 def _thinking(wanted: Thinking, body: dict[str, Any], at: Endpoint, losses: Losses) -> None:
@@ -200,7 +181,7 @@ def _thinking(wanted: Thinking, body: dict[str, Any], at: Endpoint, losses: Loss
         losses.append(Loss("thinking.budget_tokens", "there is no token budget for thinking here"))
     if wanted.mode is not UNSET:
         losses.append(Loss("thinking.mode", "there are no modes of thinking here"))
-    body.update(own_keys(wanted.extra, losses, "thinking."))
+    body.update(own_keys(wanted.extra, NAME, losses, "thinking."))
 
 
 # ---- messages ---------------------------------------------------------------------------------
@@ -246,7 +227,7 @@ def _messages(messages: tuple[Message, ...], at: Endpoint, losses: Losses) -> li
                 # As of here: calls of servers without ids are numbered from 0 in every answer.
                 names[part.id] = part.name
         if any_result and not (turn.words or turn.images or turn.calls or turn.thoughts or turn.raw):
-            found[-1].update(own_keys(message.extra, losses, where + "."))
+            found[-1].update(own_keys(message.extra, NAME, losses, where + "."))
             found += beside
         else:
             found += [*beside, message_of(message, turn, where)]
@@ -271,7 +252,7 @@ def message_of(message: Message, turn: Turn, where: str) -> dict[str, Any]:
         else:
             turn.losses.append(Loss(f"{where}.name", "speakers have no names here"))
     wire.update(turn.raw)
-    wire.update(own_keys(message.extra, turn.losses, where + "."))
+    wire.update(own_keys(message.extra, NAME, turn.losses, where + "."))
     if message.role == "developer" and wire["role"] == "system":
         turn.losses.append(Loss(f"{where}.role", "few servers know a developer: sent as the system's", "note"))
     return wire
@@ -288,7 +269,7 @@ def put(part: Part, turn: Turn, where: str) -> None:
     if getattr(part, "cache", None) is not None:
         turn.losses.append(Loss(f"{where}.cache", "the prompt cache is automatic here", "note"))
     if not isinstance(part, ToolCall | Opaque) and part.extra:
-        put_beside(own_keys(part.extra, turn.losses, where + "."), turn)
+        put_beside(own_keys(part.extra, NAME, turn.losses, where + "."), turn)
 
 
 def _text(part: Text, turn: Turn, where: str) -> None:
@@ -347,7 +328,7 @@ def _reasoning(part: Reasoning, turn: Turn, where: str) -> None:
 
 
 def _call(part: ToolCall, turn: Turn, where: str) -> None:
-    own = own_keys(part.extra, turn.losses, where + ".")
+    own = own_keys(part.extra, NAME, turn.losses, where + ".")
     inner = {"name": part.name, "arguments": _arguments(part, turn, where), **own.pop("function", {})}
     turn.calls.append({"id": part.id, "function": inner, **own})
     if part.signature is not None:
@@ -414,7 +395,7 @@ def _tool_result(
     if turn.calls:
         wire["tool_calls"] = turn.calls
     wire.update(turn.raw)
-    wire.update(own_keys(part.extra, losses, where + "."))
+    wire.update(own_keys(part.extra, NAME, losses, where + "."))
     if not turn.images:
         return wire, []
     losses.append(Loss(f"{where}.image", "a tool result holds text only here; sent as a user message", "note"))

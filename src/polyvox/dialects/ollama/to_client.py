@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 
 from polyvox.dialects import Endpoint, Reply, encode_json, integer
+from polyvox.dialects.bound import own_keys
 from polyvox.dialects.errors_on_wire import headers_of, status_of
 from polyvox.dialects.ollama.answer import MESSAGE, METRICS, TOP, TYPES, finish_of, image_of
-from polyvox.dialects.ollama.request import NAME, PARTS, Losses, Turn, message_of, new_turn, own_keys, put
+from polyvox.dialects.ollama.request import NAME, PARTS, Losses, Turn, message_of, new_turn, put
 from polyvox.errors import BadResponseError, PolyvoxError, of_kind
 from polyvox.types import (
     Audio,
@@ -65,7 +66,7 @@ def encode_response(response: Response) -> tuple[Reply, tuple[Loss, ...]]:
     if response.logprobs:
         body["logprobs"] = logprobs_to_client(response.logprobs)
     body |= metrics_of(response.usage, losses)
-    put_keys(own_keys(response.extra, losses, ""), body, losses)
+    put_keys(own_keys(response.extra, NAME, losses, ""), body, losses)
     places = [_PLACE[type(part)] for part in parts if type(part) in _PLACE]
     if places != sorted(places):
         losses.append(Loss("message.parts", "thinking, words, pictures and calls stand in this order here", "note"))

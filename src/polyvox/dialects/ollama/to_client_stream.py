@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from polyvox.dialects import encode_json
+from polyvox.dialects.bound import own_keys
 from polyvox.dialects.errors_on_wire import status_of
-from polyvox.dialects.ollama.request import own_keys
+from polyvox.dialects.ollama.request import NAME
 from polyvox.dialects.ollama.to_client import (
     UNWRITABLE,
     choices_lost,
@@ -171,7 +172,7 @@ class OllamaWriter:
     def _extra(self, event: ExtraAdded) -> bytes:
         losses: list[Loss] = []
         line = self._empty_line()
-        put_keys(own_keys(event.extra, losses, ""), line, losses)
+        put_keys(own_keys(event.extra, NAME, losses, ""), line, losses)
         self._lose(losses)
         return self._line(line) if line != self._empty_line() else b""
 

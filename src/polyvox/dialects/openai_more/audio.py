@@ -13,8 +13,8 @@ from typing import Any
 
 from msgspec import UNSET
 
-from polyvox.dialects import Encoded, Endpoint, Reply, Wire, client_object, guarded, snippet, string
-from polyvox.dialects.embedding import Losses, extra_of, own_keys, put_keys, reply_of, request_body
+from polyvox.dialects import Encoded, Endpoint, Reply, Wire, client_object, guarded, request_body, snippet, string
+from polyvox.dialects.embedding import Losses, extra_of, own_keys, put_keys, reply_of
 from polyvox.dialects.openai_chat.answer import decode_error
 from polyvox.dialects.openai_more import BothSides
 from polyvox.dialects.openai_more.shared import (

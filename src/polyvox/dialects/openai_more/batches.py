@@ -25,9 +25,10 @@ from polyvox.dialects import (
     encode_json,
     guarded,
     integer,
+    request_body,
     string,
 )
-from polyvox.dialects.embedding import Losses, extra_of, own_keys, put_keys, reply_of, request_body
+from polyvox.dialects.embedding import Losses, extra_of, own_keys, put_keys, reply_of
 from polyvox.dialects.openai_chat.answer import decode_error, error_of
 from polyvox.dialects.openai_more import BothSides
 from polyvox.dialects.openai_more.files import behind, id_in, listed, listing, not_kept, of_id, page_said

@@ -24,6 +24,7 @@ from polyvox.dialects import (
     decode_object,
     guarded,
     integer,
+    request_body,
     string,
 )
 from polyvox.dialects.embedding import (
@@ -36,7 +37,6 @@ from polyvox.dialects.embedding import (
     put_keys,
     read_vector,
     reply_of,
-    request_body,
     unsaid,
     write_vector,
 )

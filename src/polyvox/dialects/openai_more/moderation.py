@@ -10,8 +10,8 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from polyvox.dialects import Encoded, Endpoint, Reply, Wire, client_object, guarded, string
-from polyvox.dialects.embedding import Losses, extra_of, own_keys, put_keys, reply_of, request_body
+from polyvox.dialects import Encoded, Endpoint, Reply, Wire, client_object, guarded, request_body, string
+from polyvox.dialects.embedding import Losses, extra_of, own_keys, put_keys, reply_of
 from polyvox.dialects.openai_chat.answer import decode_error
 from polyvox.dialects.openai_more import BothSides
 from polyvox.dialects.openai_more.shared import JSON, answer_in, number, path_of, usage_of, usage_said

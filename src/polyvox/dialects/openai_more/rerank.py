@@ -14,9 +14,20 @@ from typing import Any
 
 from msgspec import UNSET
 
-from polyvox.dialects import Encoded, Endpoint, Reply, Wire, client_object, decode_json, guarded, integer, string
+from polyvox.dialects import (
+    Encoded,
+    Endpoint,
+    Reply,
+    Wire,
+    client_object,
+    decode_json,
+    guarded,
+    integer,
+    request_body,
+    string,
+)
 from polyvox.dialects.cohere.answer import decode_error as decode_cohere_error
-from polyvox.dialects.embedding import Losses, extra_of, own_keys, put_keys, reply_of, request_body
+from polyvox.dialects.embedding import Losses, extra_of, own_keys, put_keys, reply_of
 from polyvox.dialects.openai_chat.answer import decode_error, error_of, failure_in
 from polyvox.dialects.openai_more import BothSides
 from polyvox.dialects.openai_more.shared import JSON, fields_of, number, path_of, usage_of, usage_said
