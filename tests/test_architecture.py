@@ -71,7 +71,7 @@ def test_no_provider_or_model_is_named_outside_the_data(name):
 
 
 def test_the_engine_names_no_dialect():
-    for path in [*(SOURCE / "engine").rglob("*.py"), SOURCE / "routing.py"]:
+    for path in [*(SOURCE / "engine").rglob("*.py"), *(SOURCE / "routing").rglob("*.py")]:
         assert not re.search(r"openai|anthropic|ollama", path.read_text(encoding="utf-8").lower()), path.name
 
 
