@@ -21,6 +21,7 @@ from polyvox import dialects
 from polyvox.errors import ConfigError, InputError, UnknownModelError, UnknownProviderError
 from polyvox.models import Model as Model
 from polyvox.models import problems_of
+from polyvox.prices.overrides import Override, overridden
 
 AuthScheme = Literal["bearer", "header", "query", "azure", "google", "sigv4", "none"]
 AUTH_SCHEMES: Final[tuple[str, ...]] = get_args(AuthScheme)
@@ -171,6 +172,21 @@ class Catalog:
         for name, values in overrides.items():
             providers[name] = _overridden(providers.get(name), name, values, origins or {})
         return self._with(providers)
+
+    def with_prices(self, rows: Mapping[str, Iterable[Override]]) -> Catalog:
+        """This catalog with prices of the user's own, by the models' full names; one that is not known becomes so."""
+        changed: dict[str, Model] = {}
+        added: list[Model] = []
+        for name, own in rows.items():
+            provider, _, model_id = name.partition("/")
+            known = self.info(provider, model_id)
+            if known is None:
+                added.append(overridden(Model(id=model_id, provider=provider), own))
+            else:
+                changed[known.name] = overridden(changed.get(known.name, known), own)
+        if not rows:
+            return self
+        return Catalog(self.providers, (*[changed.get(model.name, model) for model in self.models], *added))
 
     def provider(self, name: str) -> Provider:
         """The provider of this name; UnknownProviderError with the nearest names otherwise."""

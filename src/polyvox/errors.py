@@ -30,6 +30,7 @@ class PolyvoxError(Exception):
         partial: the part of the answer that had arrived, as a `Response`, or None.
         attempts: every attempt made for the call, in order.
         losses: what the request could not say, where that is what went wrong.
+        decision: who could have answered and who was chosen, where there was a choice.
     """
 
     kind: ClassVar[str] = "error"
@@ -73,9 +74,11 @@ class PolyvoxError(Exception):
         self.partial = partial
         self.attempts = attempts
         self.losses = losses
+        self.decision: Any = None
 
     def __str__(self) -> str:
-        """The message, where it happened, how often it was tried, and the hint on a line of its own."""
+        """The message, where it happened and how often it was tried; who was tried, where that were several, and the
+        hint, on lines of their own."""
         text = self.message
         where = "/".join(part for part in (self.provider, self.model) if part)
         notes = [where] if where else []
@@ -87,6 +90,10 @@ class PolyvoxError(Exception):
             notes.append(f"{len(self.attempts)} attempts")
         if notes:
             text += f" [{', '.join(notes)}]"
+        if len({attempt.deployment for attempt in self.attempts}) > 1:
+            # Several were asked: the last one's failure alone would say little.
+            tried = [f"{one.deployment} ({one.outcome}, {one.seconds:.2f} s)" for one in self.attempts]
+            text += f"\ntried: {', '.join(tried)}"
         return f"{text}\nhint: {self.hint}" if self.hint else text
 
     def __reduce__(self) -> tuple[Callable[..., PolyvoxError], tuple[Any, ...]]:

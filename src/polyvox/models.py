@@ -42,6 +42,11 @@ class Price(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     hours: tuple[str, str] | None = None
     when: dict[str, str] = {}
 
+    @property
+    def own(self) -> bool:
+        """Whether it is a price of the user's own, which goes before all others for what it says."""
+        return False
+
     def holds(self, at: datetime, input_tokens: int, told: Mapping[str, str]) -> bool:
         """Whether this is the case for a call at a time with so many tokens and of this kind."""
         at = at.astimezone(UTC) if at.tzinfo else at
@@ -98,11 +103,12 @@ class Model(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
         """
         told = when or {}
         held = [price for price in self.prices if price.holds(at, input_tokens, told)]
-        usual = next((price for price in held if not price.when), None)
+        own, table = [price for price in held if price.own], [price for price in held if not price.own]
+        usual = next((price for price in table if not price.when), Price() if own else None)
         if usual is None:
             return None
         # The last to be laid over is the first in the list.
-        for special in reversed([price for price in held if price.when]):
+        for special in (*reversed([price for price in table if price.when]), *reversed(own)):
             said = {field: value for field in _AMOUNTS if (value := getattr(special, field)) is not None}
             usual = replace(usual, **said, other={**usual.other, **special.other})
         return usual

@@ -285,7 +285,7 @@ class Usage(Value, frozen=True):
     """Tokens, as inclusive totals: input counts cached ones, output counts reasoning.
 
     None means nobody said; source says who did: the provider, an estimate, or nobody.
-    cost is what the provider says it charged, in USD; few do.
+    cost is what the provider says the call cost, in USD, with what a user's own key behind it pays; few say.
     """
 
     input: int | None = None
@@ -328,7 +328,8 @@ class Loss(Value, frozen=True):
 
 
 class Attempt(Value, frozen=True):
-    """One try at one deployment. seconds is wall time from sending to the end or the error."""
+    """One try at one deployment. seconds is wall time from sending to the end or the error, waited what passed before
+    it, cost USD: None where nobody knows, 0 where nobody bills."""
 
     deployment: str
     seconds: float = 0.0
@@ -338,6 +339,7 @@ class Attempt(Value, frozen=True):
     sent: Sent = "unknown"
     request_id: str | None = None
     waited: float = 0.0
+    cost: Decimal | None = None
 
 
 class TokenLogprob(Value, frozen=True):
@@ -360,7 +362,8 @@ class Choice(Value, frozen=True):
 
 class Response(Value, frozen=True):
     """One answer. model is the one that served; raw is the body as received (empty for a stream);
-    complete is False only on the `partial` of an error."""
+    complete is False only on the `partial` of an error; decision, a
+    `polyvox.routing.decision.Decision`, says who could have answered and why this one did, where there was a choice."""
 
     message: Message
     finish_reason: FinishReason | None = None
@@ -381,6 +384,7 @@ class Response(Value, frozen=True):
     complete: bool = True
     raw: bytes = b""
     extra: Extra = {}
+    decision: Any = None
 
     def __str__(self) -> str:
         """The visible text, so that a response prints as its answer."""
@@ -584,9 +588,10 @@ class Ended(Event, frozen=True, tag_field="event", tag="end"):
     stop_sequence: str | None = None
 
 
-class Failed(Event, frozen=True, tag_field="event", tag="error"):
+class Failed(Event, frozen=True, gc=True, tag_field="event", tag="error"):
     """The stream failed; error says how. Comes instead of Ended, last. A finish reason that had
-    already come is kept."""
+    already come is kept. Once raised, the error holds frames that hold this: only the collector of
+    garbage undoes that."""
 
     error: Any
     finish_reason: FinishReason | None = None

@@ -45,7 +45,11 @@ JOINED = ("words", "thoughts")
 SETTING = {"tools": r"tools|tool_choice", "tool_choice": r"tool_choice|tools", "user": r"user|metadata",
            "metadata": r"metadata|user", "cache": r"cache|messages\[", "logprobs": r"logprobs|top_logprobs",
            "top_logprobs": r"top_logprobs|logprobs",
-           "choices": r"choices|candidates|n$|finish_reason|logprobs"}  # fmt: skip
+           "choices": r"choices|candidates|n$|finish_reason|logprobs",
+           "thinking": r"thinking$|thinking\.(enabled|effort|budget_tokens|mode)$",
+           "thinking.effort": r"thinking$|thinking\.effort",
+           "thinking.budget_tokens": r"thinking$|thinking\.budget_tokens",
+           "thinking.mode": r"thinking$|thinking\.mode"}  # fmt: skip
 SETTINGS = [name for name in Request.__struct_fields__ if name not in ("messages", "tools", "extra", "model")]
 # What is the case anyway; to leave it out changes nothing.
 ASKS_FOR_NOTHING = {
@@ -157,7 +161,7 @@ def said_by_request(request):
         flat["response_format"] = form = matrix.plain(replace(request.response_format, strict=strict))
         if form["kind"] == "text":
             flat["response_format"] = UNSET
-    flat["thinking"] = _thinking(request.thinking)
+    flat |= _thinking(request)
     flat["tool_choice"] = _choice(request)
     if flat["modalities"] is not UNSET:
         flat["modalities"] = [word.upper() for word in request.modalities]
@@ -181,17 +185,32 @@ def _choice(request):
     return choice.mode, choice.names, choice.subset and (choice.mode, len(choice.names)) != ("required", 1)
 
 
-def _thinking(ask):
+def _thinking(request):
     """What is asked of thinking: that it is off, or how it is on; whoever says how need not say that."""
+    ask, how = request.thinking, {"effort": UNSET, "budget_tokens": UNSET, "mode": UNSET}
     if ask is UNSET:
-        return "nothing"
-    if ask.enabled is False or ask.effort == "none" or ask.budget_tokens == 0:
-        return "off"
+        state = "nothing"
+    elif ask.enabled is False or ask.effort == "none" or ask.budget_tokens == 0:
+        state = "off"
+    else:
+        how = {"effort": ask.effort, "budget_tokens": ask.budget_tokens,
+               "mode": UNSET if ask.mode == "adaptive" else ask.mode}  # fmt: skip
+        said = ask.enabled is True or ask.mode is not UNSET or how != dict.fromkeys(how, UNSET)
+        state = "on" if said else "nothing"
+    flat = {"thinking": state, **{f"thinking.{name}": value for name, value in how.items()}}
     # A word for the effort that is not in the documented list is sent as it is, for whom it may concern; whoever does
-    # not know it reads it as a key of its own.
-    effort = ask.effort if ask.effort in EFFORTS else UNSET
-    how = (effort, ask.budget_tokens, UNSET if ask.mode == "adaptive" else ask.mode)
-    return "nothing" if ask.enabled is ask.mode is UNSET and how == (UNSET, UNSET, UNSET) else ("on", *how)
+    # not know it may read it as a key of its own, and then it is there.
+    own = [request.extra, {} if ask is UNSET else ask.extra]
+    return flat | {"own words": {word.lower() for word in _words_in(own)}}
+
+
+def _words_in(value):
+    """All text in a value of JSON."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _words_in(inner)
 
 
 def said_by_answer(response):
@@ -217,6 +236,8 @@ def silent(sent, got, losses):
     """The facts that did not come back as they went, or came without having been sent, and no loss speaks of them."""
     fields = [loss.field for loss in losses]
     (placed, flat), (placed_back, flat_back) = sent, got
+    if "thinking" in flat:
+        flat, flat_back = _thinking_compared(dict(flat), dict(flat_back))
     found = [
         name
         for name, value in flat.items()
@@ -237,6 +258,19 @@ def silent(sent, got, losses):
         if heard and not any(_speaks_of(kind, field) for field in fields):
             found.append((kind, "made up", sorted(heard)))
     return found
+
+
+def _thinking_compared(flat, flat_back):
+    """Both, without what cannot be compared. A word for the effort that nobody knows is in its place where it came back
+    among a dialect's own; how it is on says nothing where it was to be off, and a loss tells that it is not."""
+    del flat["own words"]
+    word, kept = flat["thinking.effort"], flat_back.pop("own words")
+    unknown = word is not UNSET and word not in EFFORTS
+    if unknown and flat_back["thinking.effort"] is UNSET and flat_back["thinking"] != "off" and word.lower() in kept:
+        flat_back |= {"thinking": "on", "thinking.effort": word}
+    if flat["thinking"] == "off":
+        flat = {name: value for name, value in flat.items() if not name.startswith("thinking.")}
+    return flat, flat_back
 
 
 def _same(name, sent, got):

@@ -258,6 +258,8 @@ def test_the_time_is_a_number_or_unknown(created, wanted):
         ({"cost": "NaN"}, None),
         ({"cost": "much"}, None),
         ({"cost": {"total": 1}}, None),
+        ({"cost": {"total_cost": 0.0061, "request_cost": 0.005}}, Decimal("0.0061")),
+        ({"cost": {"total_cost": "lots"}}, None),
         ({}, None),
     ],
 )

@@ -156,6 +156,11 @@ class Collector:
     def _answer(self, choice: int) -> _Answer:
         return self._answers.setdefault(choice, _Answer())
 
+    @property
+    def next_part(self) -> int:
+        """The number that no part of the first answer has yet."""
+        return max(self._first.parts, default=-1) + 1
+
     def response(self, **facts: Any) -> Response:
         """The answer so far; `facts` are what the caller knows beside it (provider, attempts, ...)."""
         first = self._answers[0]

@@ -40,6 +40,7 @@ _SECONDS = {
 
 # Headers that ask for a pause outright, with their unit in seconds, in the order they count.
 _ASKS = (("retry-after-ms", 1e-3), ("x-amz-retry-after", 1e-3), ("retry-after", 1.0))
+_PAUSES = (*(name for name, _ in _ASKS), "date")
 _WINDOWS = ("requests", "tokens")
 
 
@@ -47,8 +48,8 @@ def retry_delay(headers: Mapping[str, str], body_message: str = "", now: float |
     """Seconds to wait before asking again, or None when the reply does not say.
 
     An explicit header counts before the words of the message, those before the reset of a used-up
-    limit. `now` is epoch seconds; without it a date in retry-after says nothing. Never negative,
-    never capped: what is too long to wait is the caller's decision.
+    limit. A date in retry-after is taken from the reply's own date; without one from `now`, epoch seconds, and without
+    that it says nothing. Never negative, never capped: what is too long to wait is the caller's decision.
 
     >>> retry_delay({"retry-after": "1.5"})
     1.5
@@ -58,8 +59,11 @@ def retry_delay(headers: Mapping[str, str], body_message: str = "", now: float |
     for name, unit in _ASKS:
         if name in headers:
             found = _number(headers[name], unit)
-            if found is None and name == "retry-after" and now is not None:
-                found = _until(headers[name], now)
+            if found is None and name == "retry-after":
+                # By the reply's own clock, where it tells it: ours may be wrong, and theirs as well.
+                here = _moment(headers.get("date", ""))
+                here = now if here is None else here
+                found = None if here is None else _until(headers[name], here)
             if found is not None:
                 return found
     told = _told(body_message)
@@ -93,15 +97,20 @@ def _number(text: str, unit: float) -> float | None:
     return float(found[1]) * unit if found else None
 
 
-def _until(text: str, now: float) -> float | None:
+def _moment(text: str) -> float | None:
+    """Seconds since the epoch of a date as heads have it; None for anything else."""
     try:
         when = parsedate_to_datetime(text)
         if when.tzinfo is None:
             when = when.replace(tzinfo=UTC)
-        left = when.timestamp() - now
+        return when.timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
-    return max(0.0, left) if math.isfinite(left) else None
+
+
+def _until(text: str, now: float) -> float | None:
+    moment = _moment(text)
+    return None if moment is None or not math.isfinite(moment) else max(0.0, moment - now)
 
 
 def _told(message: str) -> float | None:
@@ -354,7 +363,7 @@ def make_error(
     if message in _SAYS_NOTHING:
         message = f"the provider answered HTTP {status} without saying why" if status else "the provider failed"
     kind = kind or kind_of(status, code, type, message)
-    pause = headers if kind in _LIMITED else {name: headers[name] for name, _ in _ASKS if name in headers}
+    pause = headers if kind in _LIMITED else {name: headers[name] for name in _PAUSES if name in headers}
     general = _HINTS.get(kind)
     return of_kind(
         kind,

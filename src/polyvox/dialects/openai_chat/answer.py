@@ -132,10 +132,26 @@ def _server_tools(raw: dict[str, Any]) -> dict[str, int]:
 
 def _cost(raw: dict[str, Any]) -> Decimal | None:
     if "cost" in raw:
-        return _money(raw["cost"])
+        return charged(raw)
     # xAI counts in ticks of 1e-10 USD: its recorded figures are its list prices times ten thousand millions.
     ticks = integer(raw.get("cost_in_usd_ticks"))
     return None if ticks is None else Decimal(ticks).scaleb(-10)
+
+
+def charged(raw: dict[str, Any]) -> Decimal | None:
+    """What a usage object says in `cost` that the call costs, USD: an amount, or an object with their sum.
+
+    Where a router called the provider with the user's own key (`is_byok`), that amount is the router's share alone, and
+    what the key pays is beside it: both together are the cost, and it is unknown where one of them is
+    (https://openrouter.ai/docs/use-cases/usage-accounting). Without such a key both say the same, or the amount
+    holds the other.
+    """
+    told = raw.get("cost")
+    amount = _money(told.get("total_cost") if isinstance(told, dict) else told)
+    if amount is None or raw.get("is_byok") is not True:
+        return amount
+    paid = _money(_details(raw, "cost_details").get("upstream_inference_cost"))
+    return None if paid is None else amount + paid
 
 
 def _money(value: Any) -> Decimal | None:

@@ -40,7 +40,7 @@ from polyvox.dialects.embedding import (
     unsaid,
     write_vector,
 )
-from polyvox.dialects.openai_chat.answer import decode_error, error_of, failure_in
+from polyvox.dialects.openai_chat.answer import charged, decode_error, error_of, failure_in
 from polyvox.dialects.shapes import field, flag, missing, needed, one_of, text, whole
 from polyvox.errors import PolyvoxError
 from polyvox.types import Embeddings, EmbedRequest, Loss, Usage
@@ -167,7 +167,8 @@ def _usage(raw: Any) -> Usage:
     total = integer(raw.get("total_tokens"))
     asked = integer(raw.get("prompt_tokens"))
     asked = total if asked is None else asked
-    return Usage(asked, total=total, source="missing" if asked is None else "provider", raw=raw)
+    cost = charged(raw)
+    return Usage(asked, total=total, cost=cost, source="missing" if asked is None else "provider", raw=raw)
 
 
 def _usage_said(usage: Usage, losses: Losses) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from msgspec import UNSET, Struct, UnsetType
 from polyvox.dialects import Endpoint, Reply, Wire, decode_object, integer
 from polyvox.dialects.embedding import Losses
 from polyvox.dialects.framing import FormPart, read_form, write_form
-from polyvox.dialects.openai_chat.answer import error_of, failure_in
+from polyvox.dialects.openai_chat.answer import charged, error_of, failure_in
 from polyvox.dialects.shapes import missing, wrong_type
 from polyvox.errors import InputError
 from polyvox.types import Answered, Loss, Media, Usage
@@ -60,6 +60,7 @@ def usage_of(raw: Any) -> Usage:
         audio_input=integer(details.get("audio_tokens")),
         image_input=integer(details.get("image_tokens")),
         total=total,
+        cost=charged(raw),
         source="provider" if told else "missing",
         raw=raw,
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 from polyvox.dialects import Endpoint, Reply, decode_object, guarded, integer, snippet, string
 from polyvox.dialects.errors_on_wire import make_error
-from polyvox.dialects.openai_chat.answer import arguments_text, logprobs_of, number
+from polyvox.dialects.openai_chat.answer import arguments_text, charged, logprobs_of, number
 from polyvox.dialects.openai_responses.facts import (
     CALLS,
     DEFAULTS,
@@ -302,9 +302,9 @@ def usage_of(raw: Any) -> Usage:
 
 def _cost(raw: Json) -> Decimal | None:
     """What some servers say they charged, in USD or in ticks of 1e-10 USD."""
-    told, ticks = number(raw.get("cost")), integer(raw.get("cost_in_usd_ticks"))
-    if told is not None and told >= 0:
-        return Decimal(str(told))
+    told, ticks = charged(raw), integer(raw.get("cost_in_usd_ticks"))
+    if told is not None:
+        return told
     return None if ticks is None else Decimal(ticks).scaleb(-10)
 
 
