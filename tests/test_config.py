@@ -250,7 +250,7 @@ def test_a_dotenv_file_with_bad_lines_names_them_without_showing_them(file):
 
 
 @given(st.text(max_size=80))
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_any_text_as_a_dotenv_file_is_read_or_refused_in_our_words(tmp_path_factory, text):
     path = tmp_path_factory.getbasetemp() / "any.env"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
@@ -599,7 +599,7 @@ NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), min_siz
 @given(
     st.lists(st.tuples(NAMES, st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)), min_size=1, max_size=4)
 )
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_whatever_is_written_reads_back_and_disturbs_nothing(tmp_path_factory, pairs):
     path = tmp_path_factory.getbasetemp() / "any.toml"
     path.write_text(KEPT)

@@ -17,12 +17,12 @@ from msgspec import Struct
 
 from polyvox import catalog
 from polyvox.catalog import Provider
-from polyvox.config.fields import FIELDS, Key, Problem, check, meant
+from polyvox.config.fields import FIELDS, OWN_TABLES, Key, Problem, check, meant
 from polyvox.errors import ConfigError
 from polyvox.keys import MASK, Secret, config_dir, is_secret_name, key_of_parts, redact
 
 __all__ = ["FIELDS", "Loader", "Settings", "configure", "current", "default_files", "load"]
-__all__ += ["reset"]
+__all__ += ["problem", "reset"]
 
 log = logging.getLogger("polyvox.config")
 
@@ -41,6 +41,10 @@ class Settings(Struct, frozen=True, kw_only=True):
         aliases: short names of models.
         providers: by name, what is said of them; keys are `Secret`, as are the values in
             `secret_headers` (headers whose name says they hold one).
+        ledger, cache, budgets: what the command line keeps of its calls; a program says so to its clients. budgets
+            has each by its name, and the place where they are counted.
+        deployments: by name, what is said of each; see `polyvox.registry`. routing: how calls choose among them; see
+            `polyvox.pools.Routing`.
         origins: by dotted name, where a value comes from: "argument", "row", "env NAME",
             "file:line", "loader NAME" or "default".
     """
@@ -62,6 +66,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     allow_http: bool = False
     aliases: dict[str, str] = {}
     providers: dict[str, dict[str, Any]] = {}
+    prices: dict[str, dict[str, Any]] = {}
+    ledger: dict[str, Any] = {}
+    cache: dict[str, Any] = {}
+    budgets: dict[str, Any] = {}
+    deployments: dict[str, dict[str, Any]] = {}
+    routing: dict[str, Any] = {}
     origins: dict[str, str] = {}
 
     def __repr__(self) -> str:
@@ -83,6 +93,18 @@ class Settings(Struct, frozen=True, kw_only=True):
             for name, value in fields.items():
                 inner = value if isinstance(value, Mapping) else {"": value}
                 flat.update((".".join(filter(None, ("providers", provider, name, key))), v) for key, v in inner.items())
+        for model, table in self.prices.items():
+            flat.update((f"prices.{model}.{name}", value) for name, value in table.items())
+        for deployment, table in self.deployments.items():
+            for name, value in table.items():
+                inner = value if isinstance(value, Mapping) else {"": value}
+                said = ("deployments", deployment, name)
+                flat.update((".".join(filter(None, (*said, field))), v) for field, v in inner.items())
+        for name in OWN_TABLES:
+            flat.update((f"{name}.{field}", value) for field, value in getattr(self, name).items())
+        for budget, said in self.budgets.items():
+            inner = said if isinstance(said, Mapping) else {"": said}
+            flat.update((".".join(filter(None, ("budgets", budget, field))), v) for field, v in inner.items())
         return {name: _shown(name, value) for name, value in flat.items()}
 
 
@@ -166,6 +188,7 @@ def load(
     layers.add(row or {}, _from("row"))
     layers.add(arguments or {}, _from("argument"))
     _refuse_strangers(layers, known)
+    _refuse_incomplete(layers)
     if layers.problems:
         raise ConfigError("the configuration cannot be used", problems=tuple(dict.fromkeys(layers.problems)))
     return _built(layers.entries)
@@ -184,7 +207,8 @@ def _check_sources(dotenv: Any, files: Any, loaders: Any) -> None:
 def default_files(env: Mapping[str, str] | None = None) -> tuple[Path, ...]:
     """The user's own configuration file, if there is one: config.toml, .yaml, .yml or .json, in this order."""
     folder = config_dir(env)
-    present = [path for path in _candidates(folder) if path.is_file()]
+    # A link that leads nowhere is a mistake, not the wish to have no file.
+    present = [path for path in _candidates(folder) if path.is_file() or path.is_symlink()]
     if len(present) > 1:
         log.warning("%s is read; %s is not", present[0], ", ".join(map(str, present[1:])))
     return tuple(present[:1])
@@ -291,6 +315,17 @@ def _refuse_strangers(layers: _Layers, known: Mapping[str, Provider]) -> None:
             layers.problems.append(f"{entry.origin}: providers.{name}: {what}")
 
 
+def _refuse_incomplete(layers: _Layers) -> None:
+    """A budget says how much and a deployment which model; what else is said of it may come from other sources."""
+    for key, entry in layers.entries.items():
+        needed, what = _NEEDED.get(key[0], ("", ""))
+        if needed and len(key) > 2 and (*key[:2], needed) not in layers.entries:
+            layers.problems.append(f"{entry.origin}: {key[0]}.{key[1]}: needs a {what}")
+
+
+_NEEDED = {"budgets": ("limit", "limit, in USD"), "deployments": ("model", "model")}
+
+
 def _built(entries: _Entries) -> Settings:
     values: dict[str, Any] = {}
     origins = dict.fromkeys(FIELDS, "default")
@@ -315,9 +350,12 @@ class _Current(NamedTuple):
     settings: Settings
     watched: tuple[Path, ...]
     stamps: tuple[object, ...]
+    there: tuple[Path, ...]  # those of them that there are, and their stamps
+    stamps_there: tuple[object, ...]
 
 
 _current: _Current | None = None
+_problem: str | None = None
 _checked = 0.0
 
 
@@ -328,48 +366,61 @@ def configure(**values: Any) -> Settings:
     other sources. Later calls add to earlier ones. Raises ConfigError and changes nothing when a
     value cannot be used.
     """
-    global _arguments, _current, _checked
+    global _arguments, _current, _checked, _problem
     with _lock:
         merged = {**_arguments, **values}
-        for name in ("aliases", "providers"):
+        for name in ("aliases", "providers", "prices", "budgets", "deployments", *OWN_TABLES):
             merged_table = _merged(_arguments.get(name), values.get(name))
             if merged_table is not None:
                 merged[name] = merged_table
         made = _load_current(merged)
-        _arguments, _current, _checked = merged, made, time.monotonic()
+        _arguments, _current, _checked, _problem = merged, made, time.monotonic(), None
         return made.settings
 
 
 def reset() -> None:
     """Forget everything `configure` was told, and read the sources anew at the next use."""
-    global _arguments, _current
+    global _arguments, _current, _problem
     with _lock:
-        _arguments, _current = {}, None
+        _arguments, _current, _problem = {}, None, None
 
 
-def current() -> Settings:
+def current(*, at_once: bool = False) -> Settings:
     """The settings of this process, read anew when a configuration file changes.
 
-    Files are looked at once a second at most. A change that cannot be used is logged, and what held
-    before goes on.
+    Files are looked at once a second at most; at_once looks now at those that there were. A change that cannot be
+    used is logged, and what held before goes on; `problem` says why.
     """
-    global _current, _checked
+    global _current, _checked, _problem
     held = _current
     now = time.monotonic()
-    if held is not None and now - _checked < _CHECK_EVERY:
+    if (
+        held is not None
+        and now - _checked < _CHECK_EVERY
+        and not (at_once and _stamps(held.there) != held.stamps_there)
+    ):
         return held.settings
     with _lock:
         held = _current
         if held is None:
             held = _current = _load_current(_arguments)
-        elif _stamps(held.watched) != held.stamps:
+            _problem = None
+        elif (stamps := _stamps(held.watched)) != held.stamps:
             try:
                 held = _current = _load_current(_arguments)
+                _problem = None
             except ConfigError as error:
                 log.warning("the changed configuration is not used: %s", error)
-                held = _current = held._replace(stamps=_stamps(held.watched))
+                _problem = "; ".join(error.problems) or error.message
+                # As they were before they were read: a change meanwhile is seen the next time.
+                held = _current = _held(held.settings, held.watched, stamps)
         _checked = now
         return held.settings
+
+
+def problem() -> str | None:
+    """Why the newest configuration files cannot be used, with file and line; None when they are."""
+    return _problem
 
 
 def _load_current(arguments: Mapping[str, Any]) -> _Current:
@@ -381,7 +432,12 @@ def _load_current(arguments: Mapping[str, Any]) -> _Current:
     if "dotenv" in sources:
         watched += (Path(sources["dotenv"]),)
     stamps = _stamps(watched)  # before reading: a change in between is seen the next time
-    return _Current(load(arguments=values, **sources), watched, stamps)
+    return _held(load(arguments=values, **sources), watched, stamps)
+
+
+def _held(settings: Settings, watched: tuple[Path, ...], stamps: tuple[object, ...]) -> _Current:
+    there = tuple([path for path, stamp in zip(watched, stamps, strict=True) if stamp is not None])
+    return _Current(settings, watched, stamps, there, tuple([stamp for stamp in stamps if stamp is not None]))
 
 
 def _stamps(paths: Iterable[Path]) -> tuple[object, ...]:

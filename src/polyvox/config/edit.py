@@ -10,13 +10,27 @@ import os
 import stat
 import tomllib
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from polyvox.config.fields import FIELDS, PROVIDER_FIELDS, Key, Problem, check
+from polyvox.config.fields import (
+    BUDGET_FIELDS,
+    BUDGETS_FIELDS,
+    DEPLOYMENT_FIELDS,
+    FIELDS,
+    OWN_TABLES,
+    PROVIDER_FIELDS,
+    Field,
+    Key,
+    Problem,
+    check,
+)
 from polyvox.config.sources import Statement, read_text, statements
 from polyvox.errors import ConfigError
-from polyvox.keys import is_secret_name, locked, write_atomically
+from polyvox.keys import is_secret_name, locked, redact, write_atomically
+
+_PLACES = ("place", "database")
 
 
 def set_value(path: str | os.PathLike[str], key: str, value: str) -> None:
@@ -28,7 +42,12 @@ def set_value(path: str | os.PathLike[str], key: str, value: str) -> None:
     place = _place(key)
     _refuse_secrets(place)
     parsed = _typed(place, value)
-    _change(Path(path), lambda text: _with_value(text, place, parsed, Path(path)))
+    if place[-1] in _PLACES and redact(value) != value:
+        raise ConfigError(
+            f"{key}: a password is not written to a configuration file",
+            hint="leave it out of the URL; PostgreSQL reads it from ~/.pgpass, or write it there yourself",
+        )
+    change(Path(path), lambda text: with_value(text, place, parsed, Path(path)))
 
 
 def unset_value(path: str | os.PathLike[str], key: str) -> bool:
@@ -36,7 +55,7 @@ def unset_value(path: str | os.PathLike[str], key: str) -> bool:
     place = _place(key)
     if not Path(path).exists():
         return False
-    return _change(Path(path), lambda text: _without(text, place, Path(path)))
+    return change(Path(path), lambda text: _without(text, place, Path(path)))
 
 
 # ---- what is meant ----------------------------------------------------------------------------
@@ -45,6 +64,11 @@ def unset_value(path: str | os.PathLike[str], key: str) -> bool:
 def _place(key: str) -> Key:
     """The parts of a dotted key. Names of aliases, headers and options may hold dots themselves."""
     parts = key.split(".")
+    if parts[0] == "budgets" and len(parts) > 3:
+        return parts[0], ".".join(parts[1:-1]), parts[-1]
+    if parts[0] == "deployments" and len(parts) > 3:
+        tail = 2 if parts[-2] in ("limits", "price") else 1
+        return (parts[0], ".".join(parts[1:-tail]), *parts[-tail:])
     if parts[0] == "aliases" and len(parts) > 1:
         return "aliases", ".".join(parts[1:]).removeprefix("@")
     if parts[0] == "providers" and len(parts) > 3:
@@ -53,15 +77,26 @@ def _place(key: str) -> Key:
 
 
 def _refuse_secrets(place: Key) -> None:
-    secret = "api_key" in place or (len(place) == 4 and place[2] != "aliases" and is_secret_name(place[3]))
+    secret = "api_key" in place or (len(place) == 4 and place[0] == "providers" and is_secret_name(place[3]))
     if secret:
         name = place[1] if place[0] == "providers" and len(place) > 1 else "NAME"
-        raise ConfigError(f"{'.'.join(place)} is not written to a configuration file", hint=f"polyvox keys set {name}")
+        hint = f"polyvox keys set {name}"
+        if place[0] == "deployments":
+            hint = f"{hint}, or name the variable that has it: {'.'.join(place[:2])}.api_key_env"
+        raise ConfigError(f"{'.'.join(place)} is not written to a configuration file", hint=hint)
 
 
 def _typed(place: Key, text: str) -> Any:
     """The value a text means at this place, in TOML's types; ConfigError where `load` would refuse it."""
-    whole = {"providers": 3, "aliases": 2}.get(place[0], 1)
+    whole = {
+        "providers": 3,
+        "aliases": 2,
+        "budgets": 3,
+        "deployments": 4 if place[2:] in (("limits",), ("price",)) else 3,
+        **dict.fromkeys(OWN_TABLES, 2),
+    }.get(place[0], 1)
+    if place[0] == "budgets" and place[1:2] and place[1] in BUDGETS_FIELDS:
+        whole = 2
     problems = []
     if len(place) < whole:
         problems.append(f"{'.'.join(place)}: is a table; name a setting in it")
@@ -78,13 +113,25 @@ def _typed(place: Key, text: str) -> Any:
         raise ConfigError("the setting cannot be written", problems=tuple(problems))
     if place[-2:-1] == ("options",):
         return _literal(text)
-    field = FIELDS.get(place[0]) if len(place) == 1 else PROVIDER_FIELDS.get(place[2]) if len(place) == 3 else None
+    field = _field(place)
     if field and field.is_list:
         return list(value)
     if isinstance(value, float) and value.is_integer():
         return int(value)
+    if isinstance(value, Decimal):
+        return text.strip()  # exactly as it was typed
     # "no limit" parses to None, which TOML cannot say; the word can.
     return "none" if value is None else value
+
+
+def _field(place: Key) -> Field | None:
+    """The field at a place of one or three parts."""
+    if len(place) == 3:
+        return _OF_THREE.get(place[0], PROVIDER_FIELDS).get(place[2])
+    return FIELDS.get(place[0]) if len(place) == 1 else None
+
+
+_OF_THREE = {"budgets": BUDGET_FIELDS, "deployments": DEPLOYMENT_FIELDS}
 
 
 def _literal(text: str) -> Any:
@@ -98,7 +145,7 @@ def _literal(text: str) -> Any:
 # ---- the file ---------------------------------------------------------------------------------
 
 
-def _change(path: Path, edit: Any) -> bool:
+def change(path: Path, edit: Any) -> bool:
     """Apply an edit (text -> text, or None for no change) to a file, in one step."""
     if path.suffix.lower() != ".toml":
         raise ConfigError(f"{path} is not a TOML file", hint="edit it by hand, or keep settings in config.toml")
@@ -123,7 +170,8 @@ def _loaded(text: str, path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not valid TOML", problems=(f"{path}: {error}",), hint="mend it first") from None
 
 
-def _with_value(text: str, place: Key, value: Any, path: Path) -> str:
+def with_value(text: str, place: Key, value: Any, path: Path) -> str:
+    """The text of a file with a value set; ConfigError where that cannot be done without disturbing the rest."""
     wanted = _laid(_loaded(text, path), place, value)
     for candidate in _ways_to_set(text, place, value):
         if _reads_as(candidate, wanted):

@@ -6,12 +6,16 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 from polyvox import dialects
 from polyvox.catalog import AUTH_SCHEMES, url_problems
 from polyvox.keys import Secret, is_secret_name, redact, secret_of
+from polyvox.prices import overrides
 
+Item = TypeVar("Item")
 Key = tuple[str, ...]
 """A setting's place: ("timeout",) or ("providers", "openai", "base_url")."""
 
@@ -100,13 +104,13 @@ def _one_of(*words: str, fold: Callable[[str], str] = str) -> Callable[[Any], st
     return parse
 
 
-def _list(item: Callable[[Any], str]) -> Callable[[Any], tuple[str, ...]]:
-    def parse(value: Any) -> tuple[str, ...]:
+def _list(item: Callable[[Any], Item]) -> Callable[[Any], tuple[Item, ...]]:
+    def parse(value: Any) -> tuple[Item, ...]:
         if isinstance(value, str):
             value = [part for part in (part.strip() for part in value.split(",")) if part]
         if isinstance(value, list | tuple | set | frozenset):
             return tuple(item(part) for part in value)
-        raise ValueError(f"must be a list of texts, not {_shown(value)}")
+        raise ValueError(f"must be a list, not {_shown(value)}")
 
     return parse
 
@@ -145,6 +149,138 @@ def _header_value(value: Any) -> str:
     if not text.isprintable() or not text.isascii() or not isinstance(value, str):
         raise ValueError("must be one line of ASCII text")
     return text
+
+
+# ---- places, money and time --------------------------------------------------------------------
+
+_CACHE_SERVERS = ("sqlite", "redis", "rediss", "unix")
+_BUDGET_SERVERS = (*_CACHE_SERVERS, "postgresql", "postgres")
+
+
+def _place(word: str, servers: tuple[str, ...]) -> Callable[[Any], str]:
+    """A word for the usual place, a path, or a URL of one of these schemes."""
+
+    def parse(value: Any) -> str:
+        text = _name(value)
+        scheme, is_url, rest = text.partition("://")
+        if is_url and (scheme.lower().partition("+")[0] not in servers or not rest):
+            raise ValueError(f'must be "{word}", a path, or a URL that begins with {", ".join(servers)}')
+        # A bare word is more likely a slip than a file.
+        if not is_url and text != word and ("\0" in text or not ("/" in text or Path(text).suffix)):
+            raise ValueError(f'must be "{word}", a path such as ./{word}.db, or a URL, not {_shown(text)}')
+        return text
+
+    return parse
+
+
+def _space(value: Any) -> str:
+    text = _name(value)
+    if len(text) > 200:
+        raise ValueError("must be a name of at most 200 characters")
+    return text
+
+
+_MOST_DOLLARS = 9_000_000
+
+
+def _dollars(value: Any) -> Decimal:
+    try:
+        # The text of a float is what was written; its value is not.
+        given = isinstance(value, int | float | str | Decimal) and not isinstance(value, bool)
+        amount = Decimal(str(value).strip()) if given else None
+    except InvalidOperation:
+        amount = None
+    if amount is None or not amount.is_finite() or not 0 <= amount <= _MOST_DOLLARS:
+        raise ValueError(f"must be USD from 0 to 9 million, such as 2.50, not {_shown(value)}")
+    return amount
+
+
+_WINDOWS = ("hour", "day", "week", "month", "year")
+_LENGTH = re.compile(r"([0-9]{1,9})\s*([smhd])")
+_LENGTHS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_LONGEST = 36_525 * 86_400
+
+
+def _window(value: Any) -> str:
+    word = _name(value)
+    length = _LENGTH.fullmatch(word)
+    if word not in _WINDOWS and not (length and 0 < int(length[1]) * _LENGTHS[length[2]] <= _LONGEST):
+        what = f"must be one of {', '.join(_WINDOWS)}, or a length such as 90m, 5h or 30d, not {_shown(value)}"
+        raise ValueError(f"{what}{meant(word, _WINDOWS)}")
+    return word
+
+
+def _zone(value: Any) -> str:
+    from zoneinfo import ZoneInfo  # it looks at the machine's files, and nearly nobody names a zone
+
+    name = _name(value)
+    try:
+        if name != "UTC":
+            ZoneInfo(name)
+    except (ValueError, OSError, KeyError):
+        raise ValueError(f"must be a time zone such as Europe/Berlin, not {_shown(value)}") from None
+    return name
+
+
+def _percent(value: Any) -> int:
+    percent = _count(1)(value)
+    if percent > 1000:
+        raise ValueError(f"must be percents from 1 to 1000, not {_shown(value)}")
+    return percent
+
+
+# ---- deployments ------------------------------------------------------------------------------
+
+_LONGEST_NAME = 200
+_NO_NAME = re.compile(r"[*?\[\]]|^@")  # patterns and aliases look so
+
+
+def deployment_name(value: Any) -> str:
+    """The name of a deployment; ValueError with "must be ..."."""
+    name = _name(value)
+    if name != value or not name.isprintable() or len(name) > _LONGEST_NAME or _NO_NAME.search(name):
+        what = f"must be one line of at most {_LONGEST_NAME} characters, without *, ?, [ and ], and not begin with @"
+        raise ValueError(f"{what}, not {_shown(value)}")
+    return name
+
+
+def _tier(value: Any) -> str:
+    word = _name(value).lower()
+    if not word.isprintable() or len(word) > _LONGEST_NAME:
+        raise ValueError(f"must be one word, such as standard, not {_shown(value)}")
+    return word
+
+
+def _weight(value: Any) -> float:
+    number = _number(value)
+    if not 0 < number < math.inf:
+        raise ValueError(f"must be a number above 0, not {_shown(value)}; active = false takes a deployment out")
+    return number
+
+
+def _finite_seconds(value: Any) -> float:
+    seconds = _seconds(value)
+    if seconds is None:
+        raise ValueError("must be a number of seconds; leave it out for what the settings say")
+    return seconds
+
+
+def _share(value: Any) -> float:
+    number = _number(value)
+    if not 0 <= number <= 1:
+        raise ValueError(f"must be from 0 to 1, not {_shown(value)}")
+    return number
+
+
+_LIMIT_SERVERS = ("redis", "rediss", "unix")
+
+
+def _counted_at(value: Any) -> str:
+    place = _name(value)
+    scheme, _, rest = place.partition("://")
+    if place != "memory" and (scheme.lower() not in _LIMIT_SERVERS or not rest):
+        raise ValueError('must be "memory" or the URL of a Redis server')
+    return place
 
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -187,7 +323,70 @@ PROVIDER_FIELDS: dict[str, Field] = {
 """What may be said of a provider, besides its `headers` and `options`."""
 
 _TABLES = ("headers", "options")
+LEDGER_FIELDS = {
+    "enabled": Field(_flag),  # whether the command line writes its calls down
+    "texts": Field(_one_of("none", "hashed", "full")),
+    "database": Field(_name),
+}
+CACHE_FIELDS = {
+    "enabled": Field(_flag),  # whether the command line gives answers again
+    "place": Field(_place("memory", _CACHE_SERVERS)),
+    "ttl": Field(_seconds),
+    "max_entries": Field(_count(1)),
+    "namespace": Field(_space),
+}
+# What `polyvox.pools.Routing` takes, and where limits are counted; a test holds the two together.
+ROUTING_FIELDS = {
+    "strategy": Field(_one_of("weighted", "least_busy", "fastest", "cheapest")),
+    "first_token": Field(_finite_seconds),
+    "hedge_after": Field(_finite_seconds),
+    "hedge_share": Field(_share),
+    "continue_streams": Field(_flag),
+    "after_refusal": Field(_flag),
+    "queue": Field(_count(0)),
+    "limits": Field(_counted_at),
+}
+# Tables of settings, beside those whose names are the user's own.
+OWN_TABLES = {"ledger": LEDGER_FIELDS, "cache": CACHE_FIELDS, "routing": ROUTING_FIELDS}
+
+# What `polyvox.budgets.Budget` takes; a test holds the two together.
+BUDGET_FIELDS = {
+    "limit": Field(_dollars),
+    "window": Field(_window),
+    "zone": Field(_zone),
+    **dict.fromkeys(("key", "user", "project", "tag", "model"), Field(_name)),
+    "each": Field(_list(_one_of("key", "user", "project", "tag", "model")), is_list=True),
+    "hard": Field(_flag),
+    "unknown": Field(_one_of("refuse", "allow")),
+    "warn_at": Field(_list(_percent), is_list=True),
+}
+BUDGETS_FIELDS = {"place": Field(_place("ledger", _BUDGET_SERVERS))}
+"""What is said of all budgets; everything else in their table is a budget of that name."""
+
+DEPLOYMENT_FIELDS: dict[str, Field] = {
+    "model": Field(_name),
+    "tier": Field(_tier),
+    "weight": Field(_weight),
+    "priority": Field(_count(0)),
+    "api_key": Field(_key),
+    "api_key_env": Field(_variable),
+    "api_key_of": Field(_name),
+    "base_url": Field(_base_url),
+    "dialect": Field(_one_of(*dialects.NAMES)),
+    "active": Field(_flag),
+    "default": Field(_flag),
+    "aliases": Field(_list(deployment_name), is_list=True),
+    "timeout": Field(_finite_seconds),
+    "max_tokens": Field(_count(1)),
+    "temperature": Field(_temperature),
+    "description": Field(_text),
+}
+"""What may be said of a deployment, besides its `limits` and its `price`; `polyvox.registry.Entry` explains it."""
+LIMIT_FIELDS = dict.fromkeys(("concurrency", "requests_per_minute", "tokens_per_minute"), Field(_count(1)))
 _PROVIDER = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+
+_NAMES = (*FIELDS, "aliases", "providers", "prices", "budgets", "deployments", *OWN_TABLES)
 
 
 class Problem(NamedTuple):
@@ -208,10 +407,47 @@ def check(data: Mapping[str, Any]) -> Iterator[tuple[Key, Any] | Problem]:
             yield from _aliases(value)
         elif name == "providers":
             yield from _providers(value)
+        elif name == "prices":
+            yield from _prices(value)
+        elif name == "budgets":
+            yield from _budgets(value)
+        elif name == "deployments":
+            yield from deployments(value)
+        elif name in OWN_TABLES:
+            yield from _own_table((name,), OWN_TABLES[name], value)
         elif name in ("api_key", "base_url"):
             yield Problem((name,), f"belongs to a provider; say providers.NAME.{name}")
         else:
-            yield Problem((name,), f"is not a setting{meant(name, (*FIELDS, 'aliases', 'providers'))}")
+            yield Problem((name,), f"is not a setting{meant(name, _NAMES)}")
+
+
+def _own_table(place: Key, fields: Mapping[str, Field], value: Any) -> Iterator[tuple[Key, Any] | Problem]:
+    if not isinstance(value, Mapping):
+        yield Problem(place, "must be a table")
+        return
+    for field, given in value.items():
+        if field not in fields:
+            near = meant(str(field), tuple(fields)) or f"; there are {', '.join(fields)}"
+            yield Problem((*place, str(field)), f"is not a setting{near}")
+        elif given is not None:
+            yield _parsed((*place, field), fields[field], given)
+
+
+def _budgets(value: Any) -> Iterator[tuple[Key, Any] | Problem]:
+    if not isinstance(value, Mapping):
+        yield Problem(
+            ("budgets",), "must be tables with names, such as [budgets.daily]: a budget is counted by its name"
+        )
+        return
+    for name, table in value.items():
+        key = ("budgets", str(name))
+        if name in BUDGETS_FIELDS:
+            if table is not None:
+                yield _parsed(key, BUDGETS_FIELDS[name], table)
+        elif table is not None and not isinstance(table, Mapping):
+            yield Problem(key, f"is not a setting; a budget is a table{meant(str(name), tuple(BUDGETS_FIELDS))}")
+        elif table is not None:
+            yield from _own_table(key, BUDGET_FIELDS, table)
 
 
 def _parsed(key: Key, field: Field, value: Any) -> tuple[Key, Any] | Problem:
@@ -246,6 +482,63 @@ def _providers(value: Any) -> Iterator[tuple[Key, Any] | Problem]:
             for field, given in fields.items():
                 if given is not None:
                     yield from _provider_field(("providers", name, str(field)), given)
+
+
+def _prices(value: Any) -> Iterator[tuple[Key, Any] | Problem]:
+    if not isinstance(value, Mapping):
+        yield Problem(("prices",), "must be a table of models")
+        return
+    for name, table in value.items():
+        place = ("prices", str(name))
+        if not overrides.is_full_name(str(name)):
+            yield Problem(place, overrides.NO_NAME)
+        else:
+            yield from price_of(place, table)
+
+
+def price_of(place: Key, value: Any) -> Iterator[tuple[Key, Any] | Problem]:
+    """Every price in a table as (key, parsed value), or as a Problem."""
+    if not isinstance(value, Mapping):
+        yield Problem(place, "must be a table of prices")
+        return
+    for field, given in value.items():
+        reader = overrides.READERS.get(field)
+        if reader is None:
+            yield Problem((*place, str(field)), f"{overrides.UNKNOWN}{meant(str(field), (*overrides.READERS,))}")
+        elif given is not None:
+            yield _parsed((*place, field), Field(reader), given)
+
+
+def deployments(value: Any) -> Iterator[tuple[Key, Any] | Problem]:
+    """Every setting in the tables of deployments as (key, parsed value), or as a Problem."""
+    if not isinstance(value, Mapping):
+        yield Problem(("deployments",), "must be tables with names, such as [deployments.fast]")
+        return
+    for name, table in value.items():
+        key = ("deployments", str(name))
+        named = _parsed(key, Field(deployment_name), name)
+        if isinstance(named, Problem):
+            yield Problem(key, f"its name {named.what}")
+        elif table is not None and not isinstance(table, Mapping):
+            yield Problem(key, "must be a table")
+        elif table is not None:
+            yield from _deployment(key, table)
+
+
+def _deployment(place: Key, table: Mapping[str, Any]) -> Iterator[tuple[Key, Any] | Problem]:
+    for field, given in table.items():
+        key = (*place, str(field))
+        if given is None:
+            continue
+        if field == "limits":
+            yield from _own_table(key, LIMIT_FIELDS, given)
+        elif field == "price":
+            yield from price_of(key, given)
+        elif field in DEPLOYMENT_FIELDS:
+            yield _parsed(key, DEPLOYMENT_FIELDS[field], given)
+        else:
+            known = (*DEPLOYMENT_FIELDS, "limits", "price")
+            yield Problem(key, f"is not a setting of a deployment{meant(str(field), known)}")
 
 
 def _provider_field(key: Key, value: Any) -> Iterator[tuple[Key, Any] | Problem]:
