@@ -18,6 +18,7 @@ from polyvox import (
     ToolChoice,
     ToolResult,
     Video,
+    config,
 )
 from polyvox.config import Settings
 from polyvox.errors import (
@@ -231,7 +232,7 @@ def test_nonsense_is_one_clear_error_before_anything_is_sent(prompt, options, wo
         ("x", {"headers": {"a": 5}}),
         ("x", {"extra_body": 5}),
         ("x", {"extra": {"openai.chat": 5}}),
-        ("x", {"cache": 5}),
+        ("x", {"prompt_cache": 5}),
         (ToolResult("c", 5), {}),
         (Text("x", extra=5), {}),
         (Text("x", citations=5), {}),
@@ -355,8 +356,6 @@ def test_unknown_names_come_with_the_nearest(bare):
 def test_an_inherited_key_does_not_follow_a_foreign_address(bare, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-inherited-key-000000000")
     monkeypatch.setenv("OPENAI_BASE_URL", "https://evil.example/v1")
-    from polyvox import config
-
     client = Client("openai/gpt-x", settings=config.load(), transport=(transport := Scripted(said("no"))))
     with pytest.raises(PolyvoxError) as caught:
         client.ask("hi")
@@ -369,6 +368,19 @@ def test_the_key_goes_into_the_header_the_provider_wants(bare):
     Client("openai/gpt-x", api_key="sk-explicit-123456", settings=bare, transport=transport).ask("hi")
     assert transport.sent[0].headers["authorization"] == "Bearer sk-explicit-123456"
     assert transport.sent[0].url == "https://api.openai.com/v1/chat/completions"
+
+
+def test_an_address_and_a_key_that_are_passed_together_go_together_also_where_a_variable_names_the_address(monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    settings = config.load(files=[])
+    transport = Scripted(said("hello"))
+    with Client(
+        "m", base_url="http://127.0.0.1:9/v1", api_key="k" * 12, transport=transport, settings=settings
+    ) as client:
+        assert client.ask("hi").text == "hello"
+    assert transport.sent[0].headers["authorization"] == "Bearer " + "k" * 12
+    with pytest.raises(PolyvoxError):
+        Client("openai/m", api_key="k" * 12, transport=transport, settings=settings).ask("hi")
 
 
 @pytest.mark.parametrize("url", ["not a url", "ftp://x", "https://user:pw@host/v1", "https://host/v1?key=1"])

@@ -318,6 +318,21 @@ def test_hooks_see_stream_events():
     assert "TextDelta" in hook.seen and hook.seen[-2:] == ["Ended", "done"]
 
 
+def test_a_hook_hears_only_what_it_listens_for():
+    class Ends:
+        def __init__(self):
+            self.seen = []
+
+        def on_done(self, info):
+            self.seen.append((info.attempt, info.response.text, bool(info.call)))
+
+    hook = Ends()
+    batches, *_ = read(streamed("x"), hooks=(hook, object()))
+    call(said("ok"), hooks=(hook,))
+    assert batches
+    assert hook.seen == [(1, "x", True), (1, "ok", True)]
+
+
 # ---- the retry rule ---------------------------------------------------------------------------
 
 

@@ -60,6 +60,9 @@ class BackendDeployment:
 
     __slots__ = ("backend", "model", "name", "provider", "timeout")
 
+    operation = "chat"
+    money: None = None  # nobody has a price for what is asked in this process
+
     def __init__(self, backend: Backend, model: str | None, timeout: float | None) -> None:
         self.backend = backend
         self.provider = backend.name

@@ -7,7 +7,7 @@ import asyncio
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -28,22 +28,28 @@ from polyvox.client.inputs import (
     request_fields,
     switch,
 )
+from polyvox.client.keeping import Answers, BudgetsChoice, CacheChoice, Kept, LedgerChoice, use_of, who_of
 from polyvox.client.model_store import AsyncModelStore, ModelStore
 from polyvox.client.more import AsyncMore, More
 from polyvox.client.operations import SaidOfCall
+from polyvox.client.pooling import LimitsChoice, Pooling, RegistryChoice, RoutingChoice
 from polyvox.client.progress import Progress, tell
-from polyvox.client.seeking import SoughtRun
-from polyvox.client.streams import AsyncStream, Stream
-from polyvox.client.urls import LateRun, fetch_rules, fetched, must_fetch, without_urls
+from polyvox.client.seeking import LateRun
+from polyvox.client.streams import AsyncStream, Run, Stream
+from polyvox.client.urls import fetch_rules, fetched, must_fetch, without_urls
 from polyvox.config import Settings
-from polyvox.engine import Answering, AnyDeployment, CallOptions, Engine, StreamRun, refuse_losses
-from polyvox.errors import CallCancelledError, InputError, NotFoundError, PolyvoxError
+from polyvox.engine import Answering, AnyDeployment, AnyRoute, CallOptions, Engine, Route, Who, is_route, refuse_losses
+from polyvox.engine.contract import NOBODY
+from polyvox.errors import CallCancelledError, InputError, MissingKeyError, NotFoundError, PolyvoxError, UsageError
 from polyvox.fetch import Rules
 from polyvox.keys import Secret
 from polyvox.models import Model
 from polyvox.routing import RetryRule
 from polyvox.transports import Transport
 from polyvox.types import Embeddings, Loss, Request, Response
+
+if TYPE_CHECKING:
+    from polyvox.routing.decision import Decision
 
 __all__ = [
     "AsyncChat",
@@ -59,9 +65,16 @@ __all__ = [
 ]
 
 
+AnyT = TypeVar("AnyT", bound=AnyRoute)
+
+
 class Facts(Options, total=False):
     """What a client is made of; see `AsyncClient`."""
 
+    tier: str | None
+    registry: RegistryChoice
+    routing: RoutingChoice
+    limits: LimitsChoice
     base_url: str | None
     api_key: str | Secret | None
     dialect: str
@@ -79,6 +92,9 @@ class Facts(Options, total=False):
     replay: str | os.PathLike[str] | None
     backend: Any
     hooks: Sequence[Any]
+    ledger: LedgerChoice
+    budgets: BudgetsChoice
+    cache: CacheChoice
 
 
 class AsyncClient(AsyncMore):
@@ -86,7 +102,10 @@ class AsyncClient(AsyncMore):
 
     Args:
         model: "provider/model", "provider:model", a bare name, an "@alias", or "demo"; asked when a call
-            names none.
+            names none. The name of an entry of the registry or a pattern such as "fast-*" means those deployments; of a
+            list of names each is asked when those before it fail.
+        tier: instead of a model: "economy", "standard", "premium", "local" or a word of your own means the deployments
+            of that tier; "auto" finds the tier for each request.
         base_url: any server that speaks `dialect`; its models need no provider before their name.
         api_key: the key to use; without it the environment, the key file and the configuration are asked.
         dialect: what base_url speaks, "openai.chat" unless said otherwise.
@@ -96,7 +115,7 @@ class AsyncClient(AsyncMore):
         retries: how often to try again, 2 unless configured.
         strict: raise LossError instead of dropping what the model's protocol cannot say.
         fetch: whether URLs are fetched here where the model's protocol takes bytes only, as `polyvox.fetch.Rules`
-            allow; False never does, and what needed it is a loss.
+            allow; False never does, nor does a call of the tier local, and what needed it is a loss.
         upgrade: whether a model that is deprecated or retired is replaced by the successor its provider names; a note
             in the answer's losses says so. Without it a model is asked exactly as it was named.
         settings: use these instead of the configuration; see `polyvox.config`.
@@ -105,7 +124,17 @@ class AsyncClient(AsyncMore):
         replay: such a file, to be answered from instead of a network; no key is needed.
         backend: answers every call instead of a provider: an object with a name and an `ask`, or a client object of
             a vendor's library; the model is named as it knows it. See `polyvox.backends`.
+        registry: the deployments there are, before those of the configuration: a `polyvox.registry.Registry`, entries,
+            tables by name, or the path of a TOML file. A change of it acts on the next call.
+        routing: how calls choose among deployments: `polyvox.pools.Routing`, a table of its fields, or the name of a
+            strategy.
+        limits: where the limits of deployments are counted: in this process, or a Redis URL for several.
         hooks: objects with any of on_call, on_attempt, on_event, on_done; see `polyvox.engine.Hooks`.
+        ledger: where calls and what they cost are written down: True for the usual place, a path, a database's URL,
+            or a `polyvox.ledger.Ledger`.
+        budgets: what calls may cost, a sequence of `polyvox.budgets.Budget`, or `polyvox.budgets.Budgets`.
+        cache: answers that are given again: True for memory, a path, a Redis URL, a store or a
+            `polyvox.cache.ResponseCache`. Nothing is kept without it.
         options: defaults for every call, such as temperature or max_tokens.
 
     Example:
@@ -120,8 +149,12 @@ class AsyncClient(AsyncMore):
 
     def __init__(
         self,
-        model: str | None = None,
+        model: str | Sequence[str] | None = None,
         *,
+        tier: str | None = None,
+        registry: RegistryChoice = None,
+        routing: RoutingChoice = None,
+        limits: LimitsChoice = None,
         base_url: str | None = None,
         api_key: str | Secret | None = None,
         dialect: str = "openai.chat",
@@ -139,11 +172,14 @@ class AsyncClient(AsyncMore):
         replay: str | os.PathLike[str] | None = None,
         backend: Any = None,
         hooks: Sequence[Any] = (),
+        ledger: LedgerChoice = None,
+        budgets: BudgetsChoice = None,
+        cache: CacheChoice = None,
         **options: Unpack[Options],
     ) -> None:
         self._deployments = Deployments(
             settings,
-            model=model,
+            model=model if isinstance(model, str) else None,
             base_url=base_url,
             api_key=api_key,
             dialect=dialect,
@@ -152,7 +188,9 @@ class AsyncClient(AsyncMore):
             replay=replay,
             backend=backend,
         )
-        self._model = model
+        self._models = model
+        self._model = model if isinstance(model, str) else None
+        self._tier = text_or_none("tier", tier)
         self._system = text_or_none("system", system)
         self._timeout = None if timeout is None else seconds("timeout", timeout)
         self._headers = table("headers", headers, str)
@@ -164,52 +202,82 @@ class AsyncClient(AsyncMore):
         self._fields = request_fields(options)
         if not isinstance(hooks, Iterable) or isinstance(hooks, str):
             raise InputError(f"hooks must be a sequence of objects, not {shown(hooks)}")
-        self._engine = Engine(hooks=tuple(hooks), rule=RetryRule(retries) if retries is not None else None)
+        self._kept = Kept(ledger, budgets)
+        self._engine = Engine(
+            hooks=tuple(hooks), books=self._kept.books, rule=RetryRule(retries) if retries is not None else None
+        )
+        self._pooling = Pooling(self._deployments, self._engine, registry=registry, routing=routing, limits=limits)
+        self._answers = None if cache is None or cache is False else Answers(cache, self._engine, self._kept.books)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} model={self._model!r}>"
+        return f"<{type(self).__name__} model={self._models!r}>"
 
     # ---- asking -------------------------------------------------------------------------------
 
     async def ask(self, prompt: Prompt, **said: Unpack[Said]) -> Response:
         """The answer to a prompt: text, parts, messages, or a whole `Request`.
 
-        Beside the options of `Options`, a call may say its model, its system text, attachments (paths, URLs,
-        bytes, parts), timeout (seconds in all), headers and extra_body (verbatim), strict, fetch and upgrade.
+        Beside the options of `Options`, a call may say its model or its tier, its system text, attachments (paths,
+        URLs, bytes, parts), timeout (seconds in all), headers and extra_body (verbatim), strict, fetch and upgrade; on
+        whose behalf it is made: user, project, session, tenant and tags; and with a cache whether it is used:
+        cached=False, "refresh" or "only".
         Raises an error of `polyvox.errors`.
         """
+        await self._pooling.fresh()
         try:
             request, deployment, how = self._prepared(prompt, said)
         except NotFoundError as unknown:
-            await self._deployments.seek(self._wanted(prompt, said), unknown)
+            await self._deployments.seek(self._one_wanted(prompt, said, unknown), unknown)
             request, deployment, how = self._prepared(prompt, said)
-        if must_fetch(request, deployment) and (rules := self._rules(said)):
+        if must_fetch(request, deployment) and (rules := self._rules(said, deployment)):
             request, deployment, how = await fetched(request, deployment, how, rules)
-        return await self._engine.call(request, deployment, how)
+        if self._answers is None:
+            return await self._engine.call(request, deployment, how)
+        return await self._answers.whole(request, deployment, how, use_of(said.get("cached", True)))
 
     def stream(self, prompt: Prompt, **said: Unpack[Said]) -> AsyncStream:
         """The answer as it comes; takes what `ask` takes, and sends nothing before the first read."""
+        if self._pooling.asks:
+
+            async def begin() -> Run:
+                await self._pooling.fresh()
+                return self._starting(prompt, said)()
+
+            return AsyncStream(lambda: LateRun(begin))
         try:
             return AsyncStream(self._starting(prompt, said))
         except NotFoundError as problem:
             unknown = problem
-        if not self._deployments.can_seek(self._wanted(prompt, said)):
+        wanted = self._one_wanted(prompt, said, unknown)
+        if not self._deployments.can_seek(wanted):
             raise unknown
 
-        async def find() -> StreamRun:
-            await self._deployments.seek(self._wanted(prompt, said), unknown)
+        async def find() -> Run:
+            await self._deployments.seek(wanted, unknown)
             return self._starting(prompt, said)()
 
-        return AsyncStream(lambda: SoughtRun(find))
+        return AsyncStream(lambda: LateRun(find))
 
-    def _starting(self, prompt: Prompt, said: Said) -> Callable[[], StreamRun]:
+    def _starting(self, prompt: Prompt, said: Said) -> Callable[[], Run]:
         request, deployment, how = self._prepared(prompt, said)
-        if must_fetch(request, deployment) and (rules := self._rules(said)):
-            return lambda: LateRun(self._engine, request, deployment, how, rules)
-        return lambda: self._engine.stream(request, deployment, how)
+        use = "off" if self._answers is None else use_of(said.get("cached", True))
+        if not must_fetch(request, deployment) or (rules := self._rules(said, deployment)) is None:
+            return lambda: self._streaming(request, deployment, how, use)
 
-    def _rules(self, said: Said) -> Rules | None:
-        """By which rules this call may fetch; None means not at all."""
+        async def fetch() -> Run:
+            return self._streaming(*await fetched(request, deployment, how, rules), use)
+
+        return lambda: LateRun(fetch)
+
+    def _streaming(self, request: Request, deployment: AnyRoute, how: CallOptions, use: str) -> Run:
+        if self._answers is None:
+            return self._engine.stream(request, deployment, how)
+        return self._answers.stream(request, deployment, how, use)
+
+    def _rules(self, said: Said, asked: object) -> Rules | None:
+        """By which rules this call may fetch; None means not at all, as for the tier local: nothing of it goes out."""
+        if getattr(asked, "tier", None) == "local":
+            return None
         wanted = said.get("fetch")
         return self._fetch if wanted is None else fetch_rules(wanted)
 
@@ -304,10 +372,10 @@ class AsyncClient(AsyncMore):
             >>> AsyncClient("demo").explain("hello").describe()["body"]["messages"]
             [{'role': 'user', 'content': 'hello'}]
         """
-        request, deployment, how = self._prepared(prompt, said, self._deployments.explained)
+        request, deployment, how = self._explained(prompt, said)
         whole = replace(request, stream=True) if stream else request
         notes: tuple[Loss, ...] = ()
-        if must_fetch(whole, deployment) and self._rules(said):
+        if must_fetch(whole, deployment) and self._rules(said, self._route(prompt, said)):
             whole, notes = without_urls(whole, deployment)
         outgoing, losses = deployment.encoded(whole, how)
         losses = notes + losses
@@ -316,6 +384,28 @@ class AsyncClient(AsyncMore):
         return Explanation(
             deployment.name, outgoing.method, outgoing.url, safe(outgoing.headers), outgoing.body, losses
         )
+
+    def route(self, prompt: Prompt, **said: Unpack[Said]) -> Decision:
+        """Among whom a call would choose, who would be asked first, and why others not. Asks nobody. UsageError where
+        there is nothing to choose.
+
+            >>> client = AsyncClient(["demo", "demo/other"])
+            >>> client.route("hello").candidates[0].name
+            'demo'
+        """
+        route = self._route(prompt, said)
+        if route is None:
+            raise UsageError(
+                "there is nothing to choose: this call names one deployment that is in no registry",
+                hint="name a tier, a pattern, or several models",
+            )
+        request, _, how = self._said(prompt, said, route)
+        return self._pooling.decision(route, request, how)
+
+    def standing(self) -> list[dict[str, Any]]:
+        """How each deployment does that this client chose among so far: calls, errors, what is in flight, its speed,
+        its limits as learned, and whether it is left alone after failures."""
+        return self._pooling.standing()
 
     async def models(self, provider: str | None = None, *, fresh: bool = False) -> tuple[Model, ...]:
         """The models a provider says it has, with what is known of each; without a name the provider of the
@@ -339,16 +429,53 @@ class AsyncClient(AsyncMore):
 
     # ---- from what was said to a call ---------------------------------------------------------
 
-    def _prepared(
-        self, prompt: Prompt, said: Said, find: Callable[[str | None, bool], AnyDeployment] | None = None
-    ) -> tuple[Request, AnyDeployment, CallOptions]:
+    def _prepared(self, prompt: Prompt, said: Said) -> tuple[Request, AnyRoute, CallOptions]:
+        route = self._route(prompt, said)
+        if route is not None:
+            return self._said(prompt, said, route)
+        wanted = self._wanted(prompt, said)
+        assert wanted is None or isinstance(wanted, str)
+        return self._said(prompt, said, self._deployments.get(wanted, self._upgrades(said)))
+
+    def _explained(self, prompt: Prompt, said: Said) -> tuple[Request, AnyDeployment, CallOptions]:
+        """The same for the deployment that would be asked first, which needs no key to be looked at."""
+        try:
+            route = self._route(prompt, said)
+            if route is None:
+                wanted = self._wanted(prompt, said)
+                assert wanted is None or isinstance(wanted, str)
+                return self._said(prompt, said, self._deployments.explained(wanted, self._upgrades(said)))
+            asked, _, how = self._said(prompt, said, route)
+            deployment, entry = self._pooling.explained(route, asked, how)
+            request = replace(asked, model=deployment.model)
+        except MissingKeyError as problem:
+            deployment, entry = self._pooling.keyless(problem)
+            request, deployment, how = self._said(prompt, said, deployment)
+        usual = {"max_tokens": entry.max_tokens, "temperature": entry.temperature}
+        own = {name: value for name, value in usual.items() if value is not None and getattr(request, name) is UNSET}
+        return replace(request, **own), deployment, how
+
+    def _route(self, prompt: Prompt, said: Said) -> Route | None:
+        """The deployments that a call means, where that is not a single one that no registry names."""
+        model, tier = said.get("model"), said.get("tier")
+        if model is not None and tier is not None:
+            raise InputError("a call names a model or a tier, not both", param="tier")
+        if model is None and tier is None and isinstance(prompt, Request) and prompt.model:
+            model = prompt.model
+        if tier is None and (model is None or model == ""):
+            return self._pooling.find(self._models, self._tier)
+        return self._pooling.find(model, tier)
+
+    def _upgrades(self, said: Said) -> bool:
+        upgrade = said.get("upgrade")
+        return self._upgrade if upgrade is None else switch("upgrade", upgrade)
+
+    def _said(self, prompt: Prompt, said: Said, deployment: AnyT) -> tuple[Request, AnyT, CallOptions]:
+        """The request and the options of a call to somebody."""
         system, attachments = said.get("system"), said.get("attachments") or ()
         timeout, headers, extra_body = said.get("timeout"), said.get("headers"), said.get("extra_body")
         strict = said.get("strict")
         options = {name: value for name, value in said.items() if name not in OF_CALL}
-        upgrade = said.get("upgrade")
-        upgrade = self._upgrade if upgrade is None else switch("upgrade", upgrade)
-        deployment = (find or self._deployments.get)(self._wanted(prompt, said), upgrade)
         settings = self._deployments.settings
         given = request_fields(options) if options else {}
         if isinstance(prompt, Request):
@@ -363,16 +490,18 @@ class AsyncClient(AsyncMore):
             request = Request(deployment.model, messages, **{**self._deployments.fields, **self._fields, **given})
         if self._extra_body or extra_body:
             body = {**self._extra_body, **table("extra_body", extra_body)}
-            request = _with_body(request, deployment.speaks, body)
-        how = self._how(deployment, timeout, headers, strict)
+            for one in deployment.kinds if is_route(deployment) else (deployment,):
+                request = _with_body(request, one.speaks, body)
+        how = self._how(deployment, timeout, headers, strict, who_of(said))
         return request, deployment, how
 
     def _how(
         self,
-        deployment: Answering[Any, Any],
+        deployment: Answering[Any, Any] | Route,
         timeout: float | None,
         headers: Mapping[str, str] | None,
         strict: bool | None,
+        who: Who = NOBODY,
     ) -> CallOptions:
         """How a call is made: what it says itself, else what the client says, else what is configured."""
         settings = self._deployments.settings
@@ -383,16 +512,28 @@ class AsyncClient(AsyncMore):
             deployment.timeout if limit is None else limit,
             {**self._headers, **table("headers", headers, str)} if headers else self._headers,
             strict if strict is not None else self._strict if self._strict is not None else settings.strict,
+            who,
         )
 
-    def _wanted(self, prompt: Prompt, said: Said) -> str | None:
-        """The model that is meant to be asked, by its name; None where nobody says."""
-        return said.get("model") or (prompt.model if isinstance(prompt, Request) else None) or self._model
+    def _wanted(self, prompt: Prompt, said: Said) -> str | Sequence[str] | None:
+        """The model that is meant to be asked, by its name, or several; None where nobody says."""
+        return said.get("model") or (prompt.model if isinstance(prompt, Request) else None) or self._models
+
+    def _one_wanted(self, prompt: Prompt, said: Said, unknown: NotFoundError) -> str | None:
+        """The same, where it may be looked for on servers: one name. Raises the error with which it is unknown."""
+        wanted = self._wanted(prompt, said)
+        if self._tier is not None or said.get("tier") is not None or not (wanted is None or isinstance(wanted, str)):
+            raise unknown
+        return wanted
 
     # ---- the end ------------------------------------------------------------------------------
 
     async def close(self) -> None:
         """Close the connections; the client may not be used afterwards."""
+        if self._answers is not None:
+            await self._answers.close()
+        await self._kept.close()
+        await self._pooling.close()
         await self._deployments.close()
 
     aclose = close
@@ -422,11 +563,11 @@ class Client(More):
         'stop'
     """
 
-    def __init__(self, model: str | None = None, **facts: Unpack[Facts]) -> None:
+    def __init__(self, model: str | Sequence[str] | None = None, **facts: Unpack[Facts]) -> None:
         self._async = AsyncClient(model, **facts)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} model={self._async._model!r}>"
+        return f"<{type(self).__name__} model={self._async._models!r}>"
 
     def ask(self, prompt: Prompt, **said: Unpack[Said]) -> Response:
         """The answer to a prompt; see `AsyncClient.ask`."""
@@ -439,6 +580,14 @@ class Client(More):
     def explain(self, prompt: Prompt, *, stream: bool = False, **said: Unpack[Said]) -> Explanation:
         """What a call would send; see `AsyncClient.explain`."""
         return self._async.explain(prompt, stream=stream, **said)
+
+    def route(self, prompt: Prompt, **said: Unpack[Said]) -> Decision:
+        """Among whom a call would choose; see `AsyncClient.route`."""
+        return self._async.route(prompt, **said)
+
+    def standing(self) -> list[dict[str, Any]]:
+        """How each deployment does; see `AsyncClient.standing`."""
+        return self._async.standing()
 
     def chat(
         self,

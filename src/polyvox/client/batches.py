@@ -56,7 +56,7 @@ class AsyncBatches:
         requests: Prompts,
         *,
         window: str = "24h",
-        tags: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
         **said: Unpack[Said],
     ) -> Batch:
         """Hand over questions, all to one model; what they cannot say is in the batch's losses, by their id.
@@ -64,10 +64,10 @@ class AsyncBatches:
         Args:
             requests: prompts as `ask` takes them, or a dict of them by ids of their own.
             window: within what time, as the provider writes it.
-            tags: of the batch, for the provider's dashboard.
+            labels: of the batch, for the provider's dashboard.
             said: what `ask` takes, for every question; timeout, headers and strict are for the calls made now.
         """
-        marks: dict[str, str] | Any = UNSET if tags is None else table("tags", tags, str)
+        marks: dict[str, str] | Any = UNSET if labels is None else table("labels", labels, str)
         within = text_needed("window", window)
         file, losses, home = await self._written(requests, said)
         how = cast("SaidOfCall", {name: value for name, value in said.items() if name in _OF_THE_CALLS})
@@ -100,9 +100,10 @@ class AsyncBatches:
                     param="requests",
                     hint="make a batch for each",
                 )
-            if must_fetch(request, deployment) and (rules := client._rules(said)):
+            if must_fetch(request, deployment) and (rules := client._rules(said, deployment)):
                 request, noted, _ = await fetched(request, deployment, how, rules)
-                losses += [_of(custom_id, loss) for loss in getattr(noted, "notes", ())]
+                assert isinstance(noted, Deployment)
+                deployment = noted
             if deployment.fit is not None:
                 request, unfit = deployment.fit(request)
                 losses += [_of(custom_id, loss) for loss in unfit]
@@ -206,11 +207,11 @@ class BatchCalls:
         requests: Prompts,
         *,
         window: str = "24h",
-        tags: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
         **said: Unpack[Said],
     ) -> Batch:
         """Hand over questions; see `AsyncBatches.create`."""
-        return portal.run(self._async.create(requests, window=window, tags=tags, **said))
+        return portal.run(self._async.create(requests, window=window, labels=labels, **said))
 
     def get(self, batch: AnyBatch, **said: Unpack[SaidOfCall]) -> Batch:
         """How far a batch is; see `AsyncBatches.get`."""

@@ -25,6 +25,7 @@ from polyvox.client.check import shown, text_or_none
 from polyvox.client.explain import key_variable, shown_headers
 from polyvox.client.listing import listed
 from polyvox.client.model_store import Reached
+from polyvox.client.money import PriceList
 from polyvox.client.operations import AnsweredT, AskedT, Kind, Naming, operation_of, target_for
 from polyvox.client.seeking import KeeperDeployment
 from polyvox.config import Settings
@@ -34,6 +35,7 @@ from polyvox.engine import AnyDeployment, Deployment, OperationDeployment
 from polyvox.errors import ConfigError, InputError, MissingKeyError, NotFoundError, UsageError
 from polyvox.models import Model
 from polyvox.places import located
+from polyvox.prices import overrides_of
 from polyvox.transports import Timeouts, Transport
 from polyvox.types import Loss, Request
 
@@ -61,6 +63,7 @@ class Deployments:
         record: str | os.PathLike[str] | None = None,
         replay: str | os.PathLike[str] | None = None,
         backend: Any = None,
+        carriers: Carriers | None = None,
     ) -> None:
         if settings is not None and not isinstance(settings, Settings):
             raise InputError(f"settings must be Settings, not {shown(settings)}", hint="see polyvox.config.load()")
@@ -87,7 +90,8 @@ class Deployments:
             )
         self._backend = None if backend is None else backends.backend_of(backend)
         self._replays = replay is not None
-        self._carriers = Carriers(given_transport(transport, record, replay), record)
+        self._shares = carriers is not None
+        self._carriers = carriers or Carriers(given_transport(transport, record, replay), record)
         self._closed = False
         self._made_for: Settings | None = None
         self._known = backends.registered
@@ -126,6 +130,29 @@ class Deployments:
                 found = meant
             self._made[kept_as] = found
         return found
+
+    @property
+    def fixed(self) -> Settings | None:
+        """The settings that the client was given; None for those of this process, as they change."""
+        return self._fixed
+
+    def apart(self, model: str, base_url: str | None, api_key: Any, dialect: str | None) -> Deployments:
+        """Deployments with an address and a key of their own, over the same connections."""
+        made = Deployments(
+            self._fixed,
+            model=model,
+            base_url=base_url,
+            api_key=api_key,
+            dialect=dialect or "openai.chat",
+            carriers=self._carriers,
+        )
+        made._replays = self._replays
+        return made
+
+    @property
+    def replays(self) -> bool:
+        """Whether a recording answers, for which nobody needs a key."""
+        return self._replays
 
     @property
     def is_one_place(self) -> bool:
@@ -197,7 +224,7 @@ class Deployments:
 
     async def target(self, name: str) -> Target:
         """The provider and the model that a name means, looked for where nobody is known to serve it."""
-        settings = self._settled()
+        settings = self.settled()
         try:
             meant = self._meant(name, settings)
         except NotFoundError as unknown:
@@ -210,7 +237,7 @@ class Deployments:
     def keeper(self, name: str | None) -> Reached:
         """The server that keeps models, by its provider's name; None means the client's own, or this machine's."""
         self._refuse_closed()
-        settings = self._settled()
+        settings = self.settled()
         rows = self._rows(settings)
         text_or_none("provider", name)
         alone = self._base_url is not None
@@ -222,7 +249,7 @@ class Deployments:
         access = self._access(row, settings)
         return Reached(access, store(row.dialect), self._carriers.of(access.row, settings), settings.connect_timeout)
 
-    def _settled(self) -> Settings:
+    def settled(self) -> Settings:
         """The settings that hold now."""
         settings = self._fixed or config.current()
         if settings is not self._made_for:
@@ -269,7 +296,7 @@ class Deployments:
         """The same deployment as `get` gives, for looking at: it needs no key, holds none, and cannot send."""
         from polyvox.transports.replay import ReplayTransport
 
-        settings = self._settled()
+        settings = self.settled()
         target = self._meant(name, settings)
         if not isinstance(target, Target):
             raise UsageError(
@@ -310,18 +337,23 @@ class Deployments:
             operation = operation_of(kind, target.provider, naming.rows)
             chat = self._deployment(target, settings)
             helped = chat.help if isinstance(chat, KeeperDeployment) else None
-            found = OperationDeployment(chat, operation, notes, helped)
+            money = chat.money.of(kind.what) if isinstance(chat.money, PriceList) else None
+            found = OperationDeployment(chat, operation, kind.what, notes, helped, money)
             self._operating[kind, name] = found
         return found
 
     def _rows(self, settings: Settings) -> Catalog:
-        return catalog.load().with_overrides(settings.providers, settings.origins)
+        return (
+            catalog.load()
+            .with_overrides(settings.providers, settings.origins)
+            .with_prices(overrides_of(settings.prices, settings.origins))
+        )
 
     async def models(self, name: str | None, fresh: bool = False) -> tuple[Model, ...]:
         """The models a provider says it has, with what the catalog knows of each; None means the provider of the
         client's own model. A list is kept for five minutes, unless a fresh one is wanted."""
         self._refuse_closed()
-        settings = self._settled()
+        settings = self.settled()
         rows = self._rows(settings)
         try:
             row = self._asked(name, rows, settings)
@@ -388,7 +420,9 @@ class Deployments:
             row for row in rows.providers.values() if catalog.host_of(row.base_url) == host and row.base_url == url
         ]
         if known:
-            return Target(known[0], name, rows.info(known[0].name, name))
+            # The address and the key are of the same hand, also where a variable names that address too.
+            own = known[0] if self._api_key is None else replace(known[0], url_source="argument")
+            return Target(own, name, rows.info(own.name, name))
         # An unknown server: it may do without a key, and may have to load its model first.
         row = Provider(
             name=host,
@@ -477,13 +511,15 @@ class Deployments:
             ),
             timeout=settings.providers.get(row.name, {}).get("timeout", settings.timeout),
             fit=_fit(target, named),
+            money=PriceList(self._rows(settings).info, row.name, target.model, row.dialect),
         )
 
     async def close(self) -> None:
         """Close the transports made here; one that was passed in is its owner's."""
         self._closed = True
         self._made, self._operating = {}, {}
-        await self._carriers.close()
+        if not self._shares:
+            await self._carriers.close()
 
 
 def _known_as(known: Model | None, name: str, provider: str) -> Model:

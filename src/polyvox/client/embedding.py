@@ -59,7 +59,7 @@ async def embed(
     )
     ready = await sought(client, EMBEDDINGS, said)
     # The kind finds nothing but these.
-    most = cast("Embeds", ready.deployment.operation).most(ready.deployment.endpoint)
+    most = cast("Embeds", ready.deployment.protocol).most(ready.deployment.endpoint)
     wanted = replace(wanted, model=ready.deployment.model, extra=ready.extra)
     return await _Run(client._engine, ready, wanted, on_progress).whole(list(_pieces(texts, most)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, Literal, TypeAlias, TypedDict
 
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
@@ -77,14 +77,15 @@ class Options(TypedDict, total=False):
     metadata: dict[str, str]
     service_tier: str
     cache_key: str
-    cache: CacheHint | bool
+    prompt_cache: CacheHint | bool | str
     extra: Extra
 
 
 class Said(Options, total=False):
     """All that one call may say: the options, and how the call is made. See `AsyncClient.ask`."""
 
-    model: str | None
+    model: str | Sequence[str] | None
+    tier: str | None
     system: str | None
     attachments: Iterable[Any]
     timeout: float | None
@@ -93,13 +94,18 @@ class Said(Options, total=False):
     strict: bool | None
     fetch: bool | Rules | None
     upgrade: bool | None
+    cached: bool | Literal["refresh", "only"] | None
+    tags: Iterable[str] | None
+    project: str | None
+    session: str | None
+    tenant: str | None
 
 
 OPTION_NAMES = frozenset(Options.__annotations__)
 OF_CALL = frozenset(Said.__annotations__) - OPTION_NAMES
 # What is said once, to the client, and not to a call.
 _CLIENTS = ("base_url", "api_key", "dialect", "retries", "settings", "transport", "record", "replay", "backend",
-            "hooks")  # fmt: skip
+            "hooks", "ledger", "budgets", "registry", "routing", "limits")  # fmt: skip
 
 
 # ---- the prompt -------------------------------------------------------------------------------
@@ -335,6 +341,8 @@ def request_fields(options: Mapping[str, Any]) -> dict[str, Any]:
         if "response_format" in fields:
             raise InputError("schema and response_format both say what form the answer has", hint="keep one")
         fields["response_format"] = fields.pop("schema")
+    if "prompt_cache" in fields:
+        fields["cache"] = fields.pop("prompt_cache")
     if "effort" in fields:
         thinking = fields.get("thinking", Thinking())
         fields["thinking"] = replace(thinking, effort=fields.pop("effort"))
@@ -454,5 +462,5 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "thinking": _read_thinking,
     "stop": _read_words,
     "modalities": _read_words,
-    "cache": _read_cache,
+    "prompt_cache": _read_cache,
 }

@@ -3,11 +3,12 @@ What an operation's bytes are is its dialect's business; this room knows none by
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypedDict, TypeVar
 
 from polyvox.catalog import Catalog, Provider, Target, follow
 from polyvox.client.check import table
+from polyvox.client.keeping import who_of
 from polyvox.dialects import NAMES, Operation
 from polyvox.engine import CallOptions, OperationDeployment
 from polyvox.errors import InputError, MissingKeyError, NotFoundError, UsageError
@@ -45,6 +46,10 @@ class SaidOfCall(TypedDict, total=False):
     headers: Mapping[str, str] | None
     extra_body: Mapping[str, Any] | None
     strict: bool | None
+    tags: Iterable[str] | None
+    project: str | None
+    session: str | None
+    tenant: str | None
 
 
 class Prepared(NamedTuple, Generic[AskedT, AnsweredT]):
@@ -61,7 +66,7 @@ def prepared(client: AsyncClient, kind: Kind[AskedT, AnsweredT], said: SaidOfCal
     The client's timeout, headers and strictness hold; its extra_body is for chats, and the call's own for this one.
     """
     deployment = client._deployments.operating(kind, said.get("model"))
-    how = client._how(deployment, said.get("timeout"), said.get("headers"), said.get("strict"))
+    how = client._how(deployment, said.get("timeout"), said.get("headers"), said.get("strict"), who_of(said))
     keys = table("extra_body", said.get("extra_body"))
     return Prepared(deployment, how, {deployment.speaks: keys} if keys else {})
 

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from polyvox.catalog import Catalog, Provider
+from polyvox.client.streams import Run
 from polyvox.dialects import Reader
 from polyvox.dialects.model_store import KEEPERS, KeepsModels, store
 from polyvox.engine import Deployment, StreamRun
@@ -16,6 +17,7 @@ from polyvox.errors import (
     ConnectionFailedError,
     NotFoundError,
     PolyvoxError,
+    StreamInterruptedError,
     UnknownModelError,
     UnknownProviderError,
     UsageError,
@@ -143,15 +145,15 @@ def _remark(row: Provider, models: tuple[Model, ...] | PolyvoxError, name: str) 
     return None
 
 
-class SoughtRun(StreamRun):
-    """A stream of a model that must be found first; finding it begins with the first read."""
+class LateRun(StreamRun):
+    """A stream for which something must be found or fetched first; that begins with the first read."""
 
     __slots__ = ("_find", "_run")
 
-    def __init__(self, find: Callable[[], Awaitable[StreamRun]]) -> None:
+    def __init__(self, find: Callable[[], Awaitable[Run]]) -> None:
         # Nothing of the base is made: all that is asked goes to the run that is found.
         self._find = find
-        self._run: StreamRun | None = None
+        self._run: Run | None = None
         self._error = None
         self.on_response = None
         self.response = None
@@ -159,7 +161,7 @@ class SoughtRun(StreamRun):
     def __del__(self) -> None:
         """Nothing: there is no call here that could have been left in the middle."""
 
-    async def _found(self) -> StreamRun:
+    async def _found(self) -> Run:
         if self._error is not None:
             raise self._error
         if self._run is None:
@@ -167,6 +169,9 @@ class SoughtRun(StreamRun):
                 self._run = await self._find()
             except PolyvoxError as error:
                 self._error = error
+                raise
+            except asyncio.CancelledError:
+                self._error = StreamInterruptedError("the stream was cancelled before it began", sent="no")
                 raise
             self._run.on_response = self.on_response
         return self._run

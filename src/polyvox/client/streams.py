@@ -5,12 +5,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 from polyvox import portal
 from polyvox.engine import StreamRun
 from polyvox.errors import UsageError
 from polyvox.types import Event, PartAdded, Response, Text, TextDelta
+
+if TYPE_CHECKING:
+    from polyvox.cache import CachedRun
+
+Run: TypeAlias = "StreamRun | CachedRun"
 
 
 class _Held:
@@ -18,13 +23,13 @@ class _Held:
 
     __slots__ = ("_run", "_start", "_texts", "on_response")
 
-    def __init__(self, start: Callable[[], StreamRun]) -> None:
+    def __init__(self, start: Callable[[], Run]) -> None:
         self._start = start
-        self._run: StreamRun | None = None
+        self._run: Run | None = None
         self._texts: Iterator[str] = iter(())
         self.on_response: Callable[[Response], None] | None = None
 
-    def _begin(self) -> StreamRun:
+    def _begin(self) -> Run:
         self._run = self._start()
         self._run.on_response = self.on_response
         return self._run

@@ -4,6 +4,7 @@ knows no dialect but by what it says it needs."""
 from __future__ import annotations
 
 import asyncio
+import copy
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias
@@ -14,11 +15,10 @@ from msgspec.structs import replace
 from polyvox import fetch
 from polyvox.client.check import shown
 from polyvox.client.inputs import from_bytes
-from polyvox.engine import AnyDeployment, Call, CallOptions, Deployment, Engine, StreamRun
-from polyvox.errors import CallTimeoutError, InputError, PolyvoxError
+from polyvox.engine import AnyRoute, CallOptions, Deployment, is_route
+from polyvox.errors import CallTimeoutError, InputError
 from polyvox.fetch import STRICT, Fetched, Rules
-from polyvox.transports import Outgoing
-from polyvox.types import Audio, Event, File, Image, Loss, Media, Part, Request, ToolResult, Video
+from polyvox.types import Audio, File, Image, Loss, Media, Part, Request, ToolResult, Video
 
 Change: TypeAlias = Callable[[Media, str], Part | None]
 """What stands in the place of a part whose URL must be fetched; the text says where it is. None takes it out."""
@@ -45,15 +45,21 @@ class _Needed(NamedTuple):
 _NOTHING = _Needed()
 
 
-def must_fetch(request: Request, deployment: AnyDeployment) -> bool:
+def must_fetch(request: Request, deployment: AnyRoute) -> bool:
     """Whether the request names something by URL that its protocol takes as bytes only."""
     return bool((needed := _needed(deployment)).tags) and any(_urls(request, needed))
 
 
-def _needed(deployment: AnyDeployment) -> _Needed:
-    if not isinstance(deployment, Deployment):
-        return _NOTHING
-    return _Needed(deployment.dialect.needs_bytes, deployment.dialect.own_places)
+def _needed(deployment: AnyRoute) -> _Needed:
+    if isinstance(deployment, Deployment):
+        return _Needed(deployment.dialect.needs_bytes, deployment.dialect.own_places)
+    if is_route(deployment):
+        # Bytes are what all of them take, so one that needs them decides.
+        needs = [_needed(one) for one in deployment.kinds]
+        own = [set(need.places) for need in needs]
+        tags = frozenset[str]().union(*(need.tags for need in needs))
+        return _Needed(tags, tuple(set.intersection(*own)) if own else ())
+    return _NOTHING
 
 
 def _awaited(part: Part, needed: _Needed) -> str | None:
@@ -94,7 +100,7 @@ def _changed(request: Request, needed: _Needed, change: Change) -> Request:
     return replace(request, messages=tuple(messages))
 
 
-def without_urls(request: Request, deployment: AnyDeployment) -> tuple[Request, tuple[Loss, ...]]:
+def without_urls(request: Request, deployment: AnyRoute) -> tuple[Request, tuple[Loss, ...]]:
     """The request without what would be fetched, and a note for each; for looking at a call that is not made."""
     notes: list[Loss] = []
 
@@ -105,13 +111,12 @@ def without_urls(request: Request, deployment: AnyDeployment) -> tuple[Request, 
 
 
 async def fetched(
-    request: Request, deployment: AnyDeployment, how: CallOptions, rules: Rules
-) -> tuple[Request, AnyDeployment, CallOptions]:
+    request: Request, deployment: AnyRoute, how: CallOptions, rules: Rules
+) -> tuple[Request, AnyRoute, CallOptions]:
     """The call with bytes in place of URLs, each fetched once; the time it took is taken from the call's.
 
     Raises InputError, with the code of `polyvox.fetch.CODES`, or CallTimeoutError; nothing was asked then.
     """
-    assert isinstance(deployment, Deployment)
     needed = _needed(deployment)
     clock = asyncio.get_running_loop().time
     begun = clock()
@@ -134,7 +139,10 @@ async def fetched(
     if how.timeout is not None:
         # Nothing left is told by the engine, in its words.
         how = replace(how, timeout=max(how.timeout - (clock() - begun), math.ulp(1.0)))
-    return whole, _Noted(deployment, tuple(notes)), how
+    if is_route(deployment):
+        return whole, deployment.noted(tuple(notes)), how
+    assert isinstance(deployment, Deployment)
+    return whole, _noted(deployment, tuple(notes)), how
 
 
 def _host(part: Media) -> str:
@@ -160,44 +168,15 @@ def _with_bytes(part: Media, came: Fetched) -> Part:
     return replace(whole, cache=part.cache, extra=part.extra)
 
 
-class _Noted:
-    """A deployment for one call, with notes on what was done to its request before; see `AnyDeployment`."""
+def _noted(of: Deployment, notes: tuple[Loss, ...]) -> Deployment:
+    """The deployment for one call, with notes on what was done to its request before."""
+    fit = of.fit
 
-    def __init__(self, of: Deployment, notes: tuple[Loss, ...]) -> None:
-        self.name, self.provider, self.model, self.timeout = of.name, of.provider, of.model, of.timeout
-        self.speaks, self.must_stream, self.answer, self.open = of.speaks, of.must_stream, of.answer, of.open
-        self._encoded = of.encoded
-        self.notes = notes
+    def told(request: Request) -> tuple[Request, tuple[Loss, ...]]:
+        request, losses = (request, ()) if fit is None else fit(request)
+        return request, notes + losses
 
-    def encoded(self, request: Request, options: CallOptions) -> tuple[Outgoing, tuple[Loss, ...]]:
-        """See `AnyDeployment.encoded`."""
-        outgoing, losses = self._encoded(request, options)
-        return outgoing, self.notes + losses
-
-
-class LateRun(StreamRun):
-    """A stream whose request is made whole at its first read."""
-
-    __slots__ = ("_rules",)
-
-    def __init__(
-        self, engine: Engine, request: Request, deployment: AnyDeployment, how: CallOptions, rules: Rules
-    ) -> None:
-        super().__init__(Call(engine, replace(request, stream=True), deployment, how))
-        self._rules: Rules | None = rules
-
-    async def batch(self) -> list[Event]:
-        """See `StreamRun.batch`."""
-        rules, self._rules = self._rules, None
-        if rules is not None and self._error is None:
-            call = self._call
-            try:
-                call.request, call.deployment, call.options = await fetched(
-                    call.request, call.deployment, call.options, rules
-                )
-            except PolyvoxError as error:
-                raise self._fail(error) from None
-            except asyncio.CancelledError:
-                await self.close()
-                raise
-        return await super().batch()
+    # Of its own kind, so that whoever looks at it (a cache's key) sees the deployment that it is.
+    noted = copy.copy(of)
+    noted.fit = told
+    return noted

@@ -3,14 +3,15 @@ dialect says, with an address and credentials; what comes back is read whole or 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Generic, TypeVar
 
 from msgspec.structs import replace
 
 from polyvox.dialects import ClientSide, Encoded, Endpoint, Operation, Reader, Reply
-from polyvox.dialects.errors_on_wire import request_id
-from polyvox.engine.contract import CallOptions
+from polyvox.dialects.errors_on_wire import request_id, retry_delay
+from polyvox.engine.contract import CallOptions, Money
 from polyvox.errors import BadResponseError, PolyvoxError
 from polyvox.transports import Exchange, Outgoing, Timeouts, Transport
 from polyvox.types import Answered, Asked, Loss, Request, Response
@@ -29,13 +30,16 @@ class WireDeployment(Generic[AskedT, AnsweredT]):
 
     timeout is the seconds a whole call may take when the caller names no other; fit makes a request one the
     model takes, and tells what had to go. query is put behind the URL of every request; prove gives the headers
-    that are made for one request alone, anew for every attempt.
+    that are made for one request alone, anew for every attempt; money says what it costs, where anybody knows. on_head
+    is told the fields of each answer's head, names in lower case; it must not raise.
     """
 
     __slots__ = (
-        "_decode", "_decode_error", "_encode", "endpoint", "fit", "headers", "model", "name", "prove", "provider",
-        "query", "speaks", "timeout", "timeouts", "transport",
+        "_decode", "_decode_error", "_encode", "endpoint", "fit", "headers", "model", "money", "name", "on_head",
+        "prove", "provider", "query", "speaks", "timeout", "timeouts", "transport",
     )  # fmt: skip
+
+    operation: str
 
     _encode: Callable[[AskedT, Endpoint], Encoded]
     _decode: Callable[[Reply, Endpoint], AnsweredT]
@@ -55,6 +59,7 @@ class WireDeployment(Generic[AskedT, AnsweredT]):
         fit: Callable[[AskedT], tuple[AskedT, tuple[Loss, ...]]] | None = None,
         query: str = "",
         prove: Callable[[Outgoing], Awaitable[Mapping[str, str]]] | None = None,
+        money: Money | None = None,
     ) -> None:
         self.provider = provider
         self.model = model
@@ -67,6 +72,8 @@ class WireDeployment(Generic[AskedT, AnsweredT]):
         self.fit = fit
         self.query = query
         self.prove = prove
+        self.money = money
+        self.on_head: Callable[[Mapping[str, str]], None] | None = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
@@ -98,6 +105,8 @@ class WireDeployment(Generic[AskedT, AnsweredT]):
         if self.prove is not None:
             outgoing = await self.proved(outgoing)
         exchange = await self.transport.send(outgoing, self.timeouts)
+        if self.on_head is not None:
+            self.on_head(exchange.headers)
         if not 200 <= exchange.status < 300:
             raise await self._refused(exchange)
         try:
@@ -130,6 +139,9 @@ class WireDeployment(Generic[AskedT, AnsweredT]):
                 sent="yes",
             )
         refusal = self._decode_error(Reply(exchange.status, exchange.headers, body), self.endpoint)
+        if refusal.retry_after is None and "retry-after" in exchange.headers:
+            # A date, in a head that does not say what time it is there.
+            refusal.retry_after = retry_delay({"retry-after": exchange.headers["retry-after"]}, now=time.time())
         if unread is not None:
             refusal.message = f"the provider refused, and its words cannot be read: {unread}"
         return refusal
@@ -139,6 +151,8 @@ class Deployment(WireDeployment[Request, Response]):
     """A model at a provider, ready to chat; see `WireDeployment`."""
 
     __slots__ = ("dialect",)
+
+    operation = "chat"
 
     def __init__(
         self,
@@ -154,6 +168,7 @@ class Deployment(WireDeployment[Request, Response]):
         fit: Callable[[Request], tuple[Request, tuple[Loss, ...]]] | None = None,
         query: str = "",
         prove: Callable[[Outgoing], Awaitable[Mapping[str, str]]] | None = None,
+        money: Money | None = None,
     ) -> None:
         super().__init__(
             provider,
@@ -166,6 +181,7 @@ class Deployment(WireDeployment[Request, Response]):
             fit=fit,
             query=query,
             prove=prove,
+            money=money,
         )
         self.dialect = dialect
         self.speaks = dialect.name
@@ -182,6 +198,8 @@ class Deployment(WireDeployment[Request, Response]):
         if self.prove is not None:
             outgoing = await self.proved(outgoing)
         exchange = await self.transport.send(outgoing, self.timeouts)
+        if self.on_head is not None:
+            self.on_head(exchange.headers)
         if 200 <= exchange.status < 300:
             return exchange, self.dialect.reader(self.endpoint)
         raise await self._refused(exchange)
@@ -194,14 +212,16 @@ class OperationDeployment(WireDeployment[_AskedT, _AnsweredT]):
     an error what would help, where anybody knows that.
     """
 
-    __slots__ = ("_helped", "operation")
+    __slots__ = ("_helped", "operation", "protocol")
 
     def __init__(
         self,
         of: Deployment,
-        operation: Operation[_AskedT, _AnsweredT],
+        protocol: Operation[_AskedT, _AnsweredT],
+        operation: str,
         notes: tuple[Loss, ...] = (),
         helped: Callable[[PolyvoxError], None] | None = None,
+        money: Money | None = None,
     ) -> None:
         super().__init__(
             of.provider,
@@ -214,12 +234,14 @@ class OperationDeployment(WireDeployment[_AskedT, _AnsweredT]):
             fit=(lambda request: (request, notes)) if notes else None,
             query=of.query,
             prove=of.prove,
+            money=money,
         )
         self.operation = operation
-        self.speaks = operation.name
-        self._encode = operation.encode
-        self._decode = operation.decode
-        self._decode_error = operation.decode_error
+        self.protocol = protocol
+        self.speaks = protocol.name
+        self._encode = protocol.encode
+        self._decode = protocol.decode
+        self._decode_error = protocol.decode_error
         self._helped = helped
 
     async def answer(self, outgoing: Outgoing) -> tuple[_AnsweredT, str | None]:

@@ -1,5 +1,5 @@
-"""A call whose answer comes as a stream: until an event shows the caller something, a failed attempt may be repeated.
-It knows no bytes, only readers and the pieces they take."""
+"""A call whose answer comes as a stream: until an event shows the caller something, a failed attempt may be repeated,
+here or elsewhere. It knows no bytes, only legs and their events."""
 
 from __future__ import annotations
 
@@ -8,38 +8,39 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from polyvox.dialects import Reader
 from polyvox.dialects.collect import Collector
 from polyvox.dialects.errors_on_wire import request_id
+from polyvox.engine.attempt import Try
 from polyvox.engine.call import Call, gave_up
-from polyvox.engine.contract import Pieces
-from polyvox.errors import CallTimeoutError, PolyvoxError, StreamInterruptedError
-from polyvox.types import Ended, Event, ExtraAdded, Failed, Response, Started, UsageReported
+from polyvox.engine.contract import Spent
+from polyvox.engine.hedge import raced
+from polyvox.engine.leg import Leg
+from polyvox.engine.seam import Seam
+from polyvox.errors import PolyvoxError, Sent, StreamInterruptedError
+from polyvox.types import Event, Failed, Response
 
-# Events that show the caller nothing: until something else comes, a broken stream can start anew.
-_UNSEEN = (Started, UsageReported, ExtraAdded)
+_SENT: tuple[Sent, ...] = ("no", "unknown", "yes")
 
 
 class StreamRun:
     """A call that streams: `batch` gives the next events, `finish` the whole answer. on_response is called
     with the answer when it is whole.
 
-    Until an event shows the caller something, a failed attempt may be repeated; after that never.
+    Until an event shows the caller something, a failed attempt may be repeated; after that never, but where a plan
+    goes on with what had come, elsewhere, and the answer says so. whole is True where nobody reads the events, only the
+    answer: then none of them is shown.
     """
 
-    __slots__ = (
-        "_begun", "_call", "_collector", "_error", "_held", "_pieces", "_reader", "_seen", "on_response", "response",
-    )  # fmt: skip
+    __slots__ = ("_begun", "_call", "_error", "_leg", "_legs", "_seam", "on_response", "response", "whole")
 
     def __init__(self, call: Call) -> None:
         self._call = call
+        self.whole = False
         self.on_response: Callable[[Response], None] | None = None
-        self._pieces: Pieces | None = None
-        self._reader: Reader | None = None
-        self._collector = Collector()
-        self._held: list[Event] = []
+        self._leg: Leg | None = None
+        self._legs: dict[Try, Leg] = {}  # while attempts race
+        self._seam: Seam | None = None  # where an answer that broke off goes on elsewhere
         self._begun = False
-        self._seen = False
         self._error: PolyvoxError | None = None
         self.response: Response | None = None
 
@@ -54,28 +55,34 @@ class StreamRun:
             call.wait()
         else:
             self._begun = True
-            call.begin()
+            try:
+                call.begin()
+            except PolyvoxError as error:  # nobody could ever answer it
+                raise self._fail(error) from None
         if call.expired:
-            begun = self._pieces is not None
             await self._cut()
-            raise self._fail(call.out_of_time(begun))
+            raise await self._late()
         try:
             while True:
                 try:
-                    events = await self._read() if self._pieces is not None else await self._open()
+                    events = await self._next()
                 except PolyvoxError as error:
-                    await self._cut()
+                    if error is self._error:
+                        raise
                     await self._failed(error)
                     continue
                 if events or self._over():
                     return events
-        except asyncio.CancelledError:
-            begun = self._pieces is not None
+        except asyncio.CancelledError as gone:
             await self._cut()
             if call.expired_alone():
-                raise self._fail(call.out_of_time(begun)) from None
-            call.note("cancelled")
-            self._fail(StreamInterruptedError("the stream was cancelled", sent="yes"))
+                raise await self._late() from None
+            self._left("the stream was cancelled", gone)
+            raise
+        except PolyvoxError:
+            raise
+        except BaseException:  # closed in the middle, or a defect: neither may leave its account open
+            self._left("the stream was closed")
             raise
         finally:
             call.rest()
@@ -86,125 +93,200 @@ class StreamRun:
             raise self._error
         return self.response is not None
 
-    async def _open(self) -> list[Event]:
-        self._collector = Collector()
-        self._held = []
-        self._call.begin_attempt()
-        self._pieces, self._reader = await self._call.deployment.open(self._call.encoded())
-        return await self._read()
-
-    async def _read(self) -> list[Event]:
-        """One read of the answer: the events to show now. Raises the error a Failed event carries,
-        but only after the events before it were shown."""
-        assert self._pieces is not None
-        assert self._reader is not None
-        try:
-            data = await self._pieces.chunk()
-        except CallTimeoutError as error:
-            # Its head had come, so the stream has begun: one that stalls broke off, whatever the reason.
-            raise StreamInterruptedError(error.message, sent="yes") from error
-        events = self._reader.feed(data) if data else self._reader.close()
-        if not events:
+    async def _next(self) -> list[Event]:
+        leg = self._leg
+        if leg is None:
+            leg, events = await self._begin()
+        elif leg.failure is not None:
+            raise leg.failure
+        else:
+            events = await leg.read()
+        if not events and not leg.ended:
             return events
-        add = self._collector.add
-        for event in events:
-            add(event)
-        last = events[-1]
-        if self._seen and not self._call.engine.hooks and type(last) is not Failed and type(last) is not Ended:
-            return events
-        return await self._shown(events, last)
-
-    async def _shown(self, events: list[Event], last: Event) -> list[Event]:
-        """What of these events the caller may see now: the first words, the end, a failure, or with hooks."""
-        if type(last) is Failed:
-            self._call.annotate(last.error)
-        if self._call.engine.hooks:
+        if self._seam is not None:
+            events = self._seam.joined(events)
+        if self._call.engine.listeners["on_event"]:
             for event in events:
                 self._call.tell("on_event", event)
-        if type(last) is Failed:
-            return await self._broken(events, last.error)
-        if type(last) is Ended:
-            await self._done()
-        if self._seen:
-            return events
-        self._held += events
-        if type(last) is not Ended and all(isinstance(event, _UNSEEN) for event in events):
-            return []
-        shown, self._held = self._held, []
-        self._seen = True
-        return shown
+        if leg.failure is not None:
+            await self._told(leg, leg.failure)
+        elif leg.ended:
+            await self._done(leg)
+        return events
 
-    async def _broken(self, events: list[Event], error: PolyvoxError) -> list[Event]:
-        shown = self._held + events[:-1]
-        await self._cut()
-        if not self._seen and all(isinstance(event, _UNSEEN) for event in shown):
+    async def _begin(self) -> tuple[Leg, list[Event]]:
+        """Open a leg, and read until something can be shown."""
+        call, plan = self._call, self._call.plan
+        try:
+            attempt = call.again() if plan is None else await call.attempt()
+        except PolyvoxError as final:
+            raise self._fail(final) from None
+        if plan is None or plan.hedge_after is None:
+            leg = self._leg = Leg(attempt)
+            events = await leg.first(None if plan is None else plan.first_token)
+        else:
+            self._legs = {}
+            _, (leg, events) = await raced(call, attempt, self._racing, self._lost)
+            self._leg, self._legs = leg, {}
+        if leg.worded and not self.whole:
+            call.seen(leg.attempt)
+        return leg, events
+
+    async def _racing(self, attempt: Try) -> tuple[Leg, list[Event]]:
+        plan = self._call.plan
+        leg = self._legs[attempt] = Leg(attempt)
+        try:
+            return leg, await leg.first(None if plan is None else plan.first_token)
+        except PolyvoxError as error:
+            if attempt.heard:
+                error.partial = error.partial or leg.partial()
+            raise
+
+    async def _lost(self, attempt: Try, _: object) -> Spent | None:
+        leg = self._legs.get(attempt)
+        if leg is None:
+            return attempt.spent(None)
+        await leg.cut()
+        return attempt.spent(None, leg.partial())
+
+    async def _told(self, leg: Leg, error: PolyvoxError) -> None:
+        """The stream told a failure, after events that the caller sees now: it is raised with the next batch."""
+        if self._call.engine.listeners["on_event"]:
+            self._call.annotate(error, leg.attempt)
+            self._call.tell("on_event", Failed(error))
+        await leg.cut()
+        if self.whole:
             raise error
-        self._held = []
-        self._seen = True
-        self._call.note(error.kind, error)
-        self._fail(self._call.final(error))
-        return shown
+        if not self._goes_on(leg):
+            await self._broke(leg, error)
 
     async def _failed(self, error: PolyvoxError) -> None:
-        if self._seen:
-            self._call.annotate(error)
-            self._call.note(error.kind, error)
-            raise self._fail(self._call.final(error))
+        """Wait for the next try, or raise the error when there must be none."""
+        call = self._call
+        attempt = call.trying[0]
+        leg = self._leg
+        if leg is not None:
+            await leg.cut()
+            if leg.seen and not self.whole:
+                if self._goes_on(leg):
+                    await self._go_on(leg, error)
+                    return
+                raise await self._broke(leg, error)
+            if attempt.heard:
+                error.partial = error.partial or leg.partial()
+            self._leg = None
         try:
-            await self._call.failed(error)
+            await call.failed(attempt, error)
         except PolyvoxError as final:
             raise self._fail(final) from None
 
-    async def _done(self) -> None:
-        pieces, self._pieces = self._pieces, None
+    def _goes_on(self, leg: Leg) -> bool:
+        """Whether an answer that broke off is gone on with elsewhere."""
+        plan = self._call.plan
+        return plan is not None and plan.continues and Seam.possible(leg)
+
+    async def _go_on(self, leg: Leg, error: PolyvoxError) -> None:
+        call, plan = self._call, self._call.plan
+        assert plan is not None
+        seam = self._seam or Seam(leg)
+        partial = seam.partial(leg)
+        error.partial = leg.partial()
+        try:
+            await call.failed(leg.attempt, error)
+        except PolyvoxError as final:
+            final.partial = partial
+            raise self._fail(final) from None
+        plan.resume(partial)
+        call.made.clear()  # requests go on with what came now
+        seam.open(leg, error)
+        self._leg, self._seam = None, seam
+
+    async def _broke(self, leg: Leg, error: PolyvoxError) -> PolyvoxError:
+        """The stream broke off for good: nothing of it is repeated."""
+        call = self._call
+        error.partial = error.partial or leg.partial()
+        if leg.attempt in call.trying:
+            await call.broke_off(leg.attempt, error)
+        if self._seam is not None:
+            error.partial = self._seam.partial(leg)
+        self._fail(call.final(error))
+        await call.over(error)
+        return error
+
+    async def _done(self, leg: Leg) -> None:
+        pieces, leg.pieces = leg.pieces, None
         answer = None
         if pieces is not None:
             answer = request_id(pieces.headers)
             await pieces.close()
-        self._call.end()
-        response = self._collector.response()
+        call = self._call
+        call.end()
+        response = leg.collector.response()
         if response.finish_reason == "error":
-            error = gave_up(response)
-            self._call.annotate(error)
-            self._call.note(error.kind, error)
-            self._fail(self._call.final(error))
-        else:
-            self.response = self._call.succeeded(response, answer)
-            if self.on_response is not None:
-                self.on_response(self.response)
+            await self._broke(leg, gave_up(response))
+            return
+        response = call.succeeded(leg.attempt, response, answer)
+        whole = response if self._seam is None else self._seam.whole(response)
+        # There before it is written down: whoever is cancelled meanwhile has an answer.
+        self.response = whole
+        if call.account is not None:
+            await call.answered(leg.attempt, response)
+        if self.on_response is not None:
+            self.on_response(whole)
+
+    async def _late(self) -> PolyvoxError:
+        """The deadline has come."""
+        return self._fail(await self._call.out_of_time(self._partial()))
+
+    def _left(self, why: str, gone: BaseException | None = None) -> None:
+        """Nobody reads on."""
+        for attempt in self._call.trying:
+            attempt.left(gone)
+        outs = [attempt.out for attempt in self._call.trying]
+        sent: Sent = next((word for word in reversed(_SENT) if word in outs), "no")
+        self._call.left_alone(self._fail(StreamInterruptedError(why, sent=sent)).partial)
 
     def _fail(self, error: PolyvoxError) -> PolyvoxError:
         self._call.end()
+        if self._seam is not None and self._leg is None:
+            error.partial = self._seam.so_far  # what whoever should go on with it had said is nothing
         error.partial = error.partial or self._partial()
         self._error = error
         return error
 
     def _partial(self) -> Response:
-        return replace(
-            self._collector.response(),
-            provider=self._call.deployment.provider,
-            deployment=self._call.deployment.name,
-            losses=self._call.losses,
-            complete=False,
-        )
+        legs = [self._leg] if self._leg is not None else list(self._legs.values())
+        if legs:
+            leg = max(legs, key=lambda one: one.collector.next_part)
+            return leg.partial() if self._seam is None else self._seam.partial(leg)
+        if self._seam is not None:
+            return self._seam.so_far
+        at = self._call.deployment
+        return replace(Collector().response(), provider=at.provider, deployment=at.name, complete=False)
 
     def __del__(self) -> None:
-        self._call.end()  # left in the middle: its deadline has nobody left to tell
+        call = self._call
+        call.end()  # left in the middle: its deadline has nobody left to tell
+        if not self._begun or self.response is not None or self._error is not None:
+            return
+        if call.account is not None or call.plan is not None:
+            call.abandoned(self._partial())
 
     async def _cut(self) -> None:
-        self._reader = None
-        pieces, self._pieces = self._pieces, None
-        if pieces is not None:
-            await pieces.close()
+        # One that won its race may not be known as the leg yet.
+        for leg in (self._leg, *self._legs.values()):
+            if leg is not None:
+                await leg.cut()
 
     async def close(self) -> None:
         """Let go of the connection; a stream that has not ended is cut."""
         self._call.end()
         await self._cut()
         if self.response is None and self._error is None:
+            partial = self._partial()
+            self._error = StreamInterruptedError("the stream was closed before its end", partial=partial)
             if self._begun:
-                self._call.note("cancelled")
-            self._error = StreamInterruptedError("the stream was closed before its end", partial=self._partial())
+                self._call.left_alone(partial)
 
     async def finish(self) -> Response:
         """Read to the end and give the whole answer."""

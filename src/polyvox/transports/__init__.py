@@ -8,6 +8,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from polyvox.errors import Sent
+
 
 class Outgoing(Struct, frozen=True, gc=False):
     """A request ready to send: the absolute URL, and headers with credentials in them."""
@@ -24,6 +26,17 @@ class Timeouts(Struct, frozen=True):
     connect: float | None = 5.0
     first_byte: float | None = 120.0
     idle: float | None = 60.0
+
+
+def tell_unsent(gone: BaseException) -> None:
+    """Note on a cancellation that nothing of the request had left."""
+    vars(gone)["sent"] = "no"
+
+
+def how_far(gone: BaseException | None, otherwise: Sent) -> Sent:
+    """How much of a request had left when it was cancelled, where the transport said so."""
+    told: Sent = otherwise if gone is None else vars(gone).get("sent", otherwise)
+    return told
 
 
 class Exchange(Protocol):
@@ -50,7 +63,8 @@ class Transport(Protocol):
     """Something that carries requests. One may be shared by many calls at once."""
 
     async def send(self, outgoing: Outgoing, timeouts: Timeouts) -> Exchange:
-        """Send and wait for the head of the answer."""
+        """Send and wait for the head of the answer. A cancellation before anything was written is noted as such, see
+        `tell_unsent`."""
 
     async def close(self) -> None:
         """Let go of everything held; a closed transport refuses further use."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from polyvox.errors import BadResponseError, ConfigError, InputError, PolyvoxError, StreamInterruptedError, UsageError
-from polyvox.transports import Outgoing, Timeouts
+from polyvox.transports import Outgoing, Timeouts, tell_unsent
 from polyvox.transports.http.address import (
     Target,
     check_proxy,
@@ -86,7 +86,11 @@ class HttpTransport:
             pool = await self._open(loop)
         target = self._targets.get(outgoing.url) or self._target(outgoing.url)
         body = outgoing.body
-        await pool.slots.acquire()
+        try:
+            await pool.slots.acquire()
+        except asyncio.CancelledError as gone:
+            tell_unsent(gone)
+            raise
         watch = Watch(pool.clock, timeouts)
         token = WATCH.set(watch)
         try:

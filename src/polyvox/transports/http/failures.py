@@ -15,6 +15,7 @@ from polyvox.errors import (
     StreamInterruptedError,
     UsageError,
 )
+from polyvox.transports import tell_unsent
 from polyvox.transports.http.address import Target
 from polyvox.transports.http.clock import Watch
 
@@ -28,7 +29,11 @@ def head_error(error: BaseException, watch: Watch, target: Target, closed: bool)
     where = target.where + (f" through the proxy {_host_port(target.proxy)}" if target.proxy else "")
     sent: Sent = "no" if watch.phase == "connect" else "unknown"
     if isinstance(error, asyncio.CancelledError):
-        return watch.error(where) if watch.own_cancel() else error
+        if watch.own_cancel():
+            return watch.error(where)
+        if sent == "no":
+            tell_unsent(error)
+        return error
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return ConnectionFailedError(
             f"no way to {where}: it answered {error.status} to CONNECT",

@@ -123,6 +123,11 @@ def _connector_class() -> type[TCPConnector]:
             super().__init__(**settings)
             self._factory = partial(Handler, loop=self._loop)  # type: ignore[assignment]
 
+        def __del__(self, *_: object) -> None:
+            """Closed without a word: whoever lets a client go need not have closed it."""
+            if not self.closed:
+                self._close()
+
         async def _get(self, key: Any, traces: Any) -> Connection | None:
             while (found := await super()._get(key, traces)) is not None:
                 if found.protocol is not None and not found.protocol.should_close:
