@@ -45,7 +45,7 @@ def test_a_python_block_runs(example, capsys):
 @pytest.mark.parametrize("command", list(commands()))
 def test_a_console_line_runs(command):
     python = shlex.quote(sys.executable)
-    shell = re.sub(r"(^|\| *)polyvox ", lambda found: f"{found[1]}{python} -m polyvox ", command)
+    shell = re.sub(r"(^|\| *|&& *)polyvox ", lambda found: f"{found[1]}{python} -m polyvox ", command)
     done = subprocess.run(
         shell,
         shell=True,

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from click.testing import CliRunner
+from tests.services import postgres, postgres_server, private_redis  # noqa: F401 - fixtures
 
 from polyvox import catalog
 from polyvox.cli import cli

@@ -32,7 +32,7 @@ def configured(home, **rows):
 
 
 def found(done):
-    return {row["provider"]: row for row in json.loads(done.stdout)}
+    return {row["provider"]: row for row in json.loads(done.stdout)["providers"]}
 
 
 @pytest.fixture
@@ -122,6 +122,114 @@ def test_one_that_does_not_answer_costs_five_seconds_for_all_together(run, home,
 def test_an_unknown_provider_is_a_slip(run, home):
     done = run("status", "--provider", "opnai")
     assert done.exit_code == output.USAGE and "openai" in done.stderr
+
+
+# ---- what is kept -----------------------------------------------------------------------------
+
+PRICED = '[prices."demo/demo"]\ninput = 0\noutput = 1000\n'
+KEEPING = PRICED + "[ledger]\nenabled = true\n[cache]\nenabled = true\n"
+BUDGETS = '[budgets.daily]\nlimit = 0.5\nwindow = "day"\n[budgets.users]\nlimit = "0.02"\neach = "user"\nhard = false\n'
+
+
+@pytest.fixture
+def kept(home, run, monkeypatch):
+    """Writes a configuration file, and tells how what is kept stands."""
+    monkeypatch.setenv("OLLAMA_HOST", "")  # nobody named it, so it may be absent
+
+    def write(text):
+        (home / "polyvox" / "config.toml").write_text(text)
+
+    def call(text):
+        write(text)
+        done = run("status", "--json")
+        assert "hunter2" not in done.output
+        return {name: part for name, part in json.loads(done.stdout).items() if name != "providers"}, done.exit_code
+
+    call.write = write
+    return call
+
+
+def test_where_nothing_is_kept_status_is_about_providers_alone(kept, run):
+    assert kept("") == ({}, 0)
+    assert "KEPT" not in run("status").stdout
+
+
+def test_what_was_not_used_yet_is_not_there_yet_and_looking_makes_no_file(kept, home):
+    told, code = kept(KEEPING + BUDGETS)
+    assert {name: part["state"] for name, part in told.items()} == dict.fromkeys(told, "not yet") and code == 0
+    assert list(told) == ["ledger", "budgets", "cache"]
+    assert [row["left"] for row in told["budgets"]["rows"]] == ["0.5"]
+    assert [path.name for path in (home / "polyvox").iterdir()] == ["config.toml"]
+
+
+def test_calls_money_and_answers_are_counted(kept, run):
+    kept.write(KEEPING + BUDGETS)
+    for _ in range(2):
+        assert run("-m", "demo", "-o", "max_tokens=100", "-o", "user=ann", "hi").exit_code == 0
+    told, code = kept(KEEPING + BUDGETS)
+    ledger, budgets, cache = told.values()
+    assert code == 0 and {part["state"] for part in told.values()} == {"ok"}
+    assert (ledger["calls"], ledger["open"], ledger["own_cache"], ledger["lost"]) == (2, 0, 1, 0)
+    assert ledger["saved"] == budgets["rows"][0]["spent"] == "0.019"
+    daily, ann = budgets["rows"]
+    assert (daily["limit"], daily["left"], daily["reserved"], daily["hard"]) == ("0.5", "0.481", "0", True)
+    assert (ann["name"], ann["scope"], ann["left"], ann["hard"]) == ("users", {"user": "ann"}, "0.001", False)
+    assert cache["entries"] == 1
+    lines = run("status").stdout.splitlines()
+    assert next(line for line in lines if line.startswith("users (soft)")).endswith("$0.001  [#########.]")
+    assert "1 call answered from it" in next(line for line in lines if line.startswith("cache "))
+
+
+def test_one_provider_alone_is_asked_about_nothing_else(kept, run):
+    kept.write(KEEPING + BUDGETS)
+    assert list(json.loads(run("status", "--json", "--provider", "demo").stdout)) == ["providers"]
+
+
+def test_what_is_away_is_away_in_words_with_an_exit_code_and_no_traceback(kept):
+    port = refused_port()
+    redis, postgres = f"redis://:hunter2@127.0.0.1:{port}/0", f"postgresql://ann:hunter2@127.0.0.1:{port}/x"
+    told, code = kept(
+        f'[ledger]\nenabled = true\ndatabase = "{postgres}"\n[cache]\nenabled = true\nplace = "{redis}"\n'
+        f'[budgets]\nplace = "{redis}"\n[budgets.all]\nlimit = 1\n'
+    )
+    assert {name: part["state"] for name, part in told.items()} == {
+        "ledger": "away", "budgets": "away", "cache": "degraded",
+    }  # fmt: skip
+    assert "hard ones refuse every call" in told["budgets"]["detail"] and code == output.NETWORK
+    assert told["ledger"]["place"] == f"postgresql://ann@127.0.0.1:{port}/x"
+
+
+def test_a_server_that_says_nothing_is_not_waited_for(kept, monkeypatch):
+    monkeypatch.setattr("polyvox.cli.standing._SECONDS", 0.2)
+    with FaultServer(stall) as server:
+        told, code = kept(f'[ledger]\nenabled = true\ndatabase = "postgresql://127.0.0.1:{server.port}/x"\n')
+    assert told["ledger"]["state"] == "away" and "0.2 s" in told["ledger"]["detail"] and code == output.NETWORK
+
+
+def test_a_place_that_cannot_be_one_says_why(kept, home):
+    (home / "words.txt").write_text("no database at all")
+    told, code = kept(
+        '[ledger]\nenabled = true\ndatabase = "words.txt"\n[cache]\nenabled = true\nplace = "./polyvox"\n'
+    )
+    assert {part["state"] for part in told.values()} == {"failed"} and code == output.CONFIG
+    assert "is no SQLite database" in told["ledger"]["detail"] and "is a folder" in told["cache"]["detail"]
+    told, code = kept('[cache]\nenabled = true\nplace = "words.txt/cache.db"\n')
+    assert "is no folder" in told["cache"]["detail"] and code == output.CONFIG
+    assert (home / "words.txt").read_text() == "no database at all"
+
+
+@pytest.mark.services
+def test_servers_tell_how_they_stand(kept, run, private_redis, postgres):
+    text = PRICED + (
+        f'[ledger]\nenabled = true\ndatabase = "{postgres}"\n[cache]\nenabled = true\nplace = "{private_redis.url}"\n'
+        f'[budgets]\nplace = "{private_redis.url}"\n[budgets.all]\nlimit = 1\n'
+    )
+    kept.write(text)
+    for _ in range(2):
+        assert run("-m", "demo", "-o", "max_tokens=100", "hi").exit_code == 0
+    told, code = kept(text)
+    assert {part["state"] for part in told.values()} == {"ok"} and code == 0
+    assert (told["ledger"]["calls"], told["ledger"]["own_cache"], told["budgets"]["rows"][0]["left"]) == (2, 1, "0.981")
 
 
 # ---- lists of models --------------------------------------------------------------------------

@@ -29,6 +29,8 @@ VERBS: dict[str, Verb] = {
     "models": Verb("models", "List the models that are known; pull, load and delete those of a local server."),
     "providers": Verb("models", "List the providers, and which have a key."),
     "status": Verb("status", "Ask the providers whether they are there; costs nothing."),
+    "usage": Verb("usage", "Show what was used and what it cost."),
+    "logs": Verb("logs", "List, search and follow the calls that were made; switch writing them down on and off."),
     "keys": Verb("keys", "Keep API keys: set, list, get, rm, path."),
     "config": Verb("config", "Read and change settings, and see where each comes from."),
     "simulate": Verb("simulate", "Be a provider on this machine, for testing programs."),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from polyvox.cli import output, start
+from polyvox.cli.kept import kept, who
 from polyvox.cli.output import CommandLineError
 
 if TYPE_CHECKING:
@@ -44,22 +45,27 @@ def ask_command(words: tuple[str, ...], as_json: bool, jsonl: bool, no_stream: b
     output.ready()
     question = question_of(words, said)
     settings = start.settings()
-    choice = start.choose(said["model"], question.key, settings)
+    choice = start.choose(said, question.key, settings)
     if choice.remark:
         output.note(choice.remark, always=True)
     from polyvox.client import Client
 
     begun = time.monotonic()
-    with Client(
-        choice.model,
-        api_key=question.key,
-        timeout=said["timeout"],
-        strict=said["strict"] or None,
-        upgrade=said["upgrade"],
-        settings=settings,
-        record=said["record"],
-        replay=said["replay"],
-    ) as client:
+    with (
+        kept(settings, said) as keeping,
+        Client(
+            choice.model,
+            **choice.among,
+            api_key=question.key,
+            timeout=said["timeout"],
+            strict=said["strict"] or None,
+            upgrade=said["upgrade"],
+            settings=settings,
+            record=said["record"],
+            replay=said["replay"],
+            **keeping,
+        ) as client,
+    ):
         if jsonl:
             response = _print_events(client, question)
         elif as_json:
@@ -95,7 +101,7 @@ def question_of(words: tuple[str, ...], said: dict[str, Any]) -> _Question:
         )
     attachments: list[Any] = [item for item in said["attach"] if item != "-"]
     form = _form(said["schema"])
-    facts: dict[str, Any] = start.options_of(said["options"], said["keep_alive"])
+    facts: dict[str, Any] = {**start.options_of(said["options"], said["keep_alive"]), **who(said)}
     if form is not None:
         facts["schema"] = form
     facts["system"] = start.text_or_file(said["system"], "-s")
@@ -193,15 +199,17 @@ def _described(response: Response, seconds: float) -> dict[str, Any]:
         "provider": response.provider,
         "deployment": response.deployment,
         "demo": _is_demo(response),
+        "cached": not response.attempts,
         "finish_reason": response.finish_reason,
         "raw_finish_reason": response.raw_finish_reason,
         "reasoning": response.reasoning,
         "refusal": response.refusal,
         "tool_calls": [{"id": call.id, "name": call.name, "arguments": call.arguments} for call in response.tool_calls],
         "usage": usage,
-        "cost": {**msgspec.structs.asdict(response.cost), "amount": built(response.cost.amount)},
+        "cost": output.money(response.cost),
         "losses": [msgspec.structs.asdict(loss) for loss in response.losses],
-        "attempts": [msgspec.structs.asdict(attempt) for attempt in response.attempts],
+        "attempts": [output.attempt(attempt) for attempt in response.attempts],
+        "decision": response.decision.describe() if response.decision is not None else None,
         "id": response.id,
         "request_id": response.request_id,
         "created": response.created,
@@ -247,8 +255,10 @@ def usage_line(response: Response, seconds: float) -> str:
     for word, count, place in extras:
         if count:
             shown[place] += f" ({count} {word})"
+    kept = "" if response.attempts else ", kept from before"
+    chosen = f", by {response.deployment}" if response.decision is not None else ""
     estimated = ", estimated" if used.source == "estimated" else ""
-    return f"usage: {', '.join(shown)} tokens{estimated}, {seconds:.1f} s, cost {response.cost}"
+    return f"usage: {', '.join(shown)} tokens{estimated}, {seconds:.1f} s, cost {response.cost}{kept}{chosen}"
 
 
 def _check(response: Response, form: ResponseFormat | None, *, json_wanted: bool) -> None:

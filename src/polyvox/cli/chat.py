@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from polyvox.cli import output, start
+from polyvox.cli import output, routes, start
 from polyvox.cli.ask import show, usage_line
+from polyvox.cli.kept import kept, who
 from polyvox.cli.output import CommandLineError
 from polyvox.errors import InputError, PolyvoxError
 
@@ -40,35 +41,42 @@ def chat_command(**said: Any) -> None:
         raise CommandLineError(
             "standard input holds the conversation, so it cannot hold the key", "say --key @env:NAME"
         )
-    options = start.options_of(said["options"], said["keep_alive"])
+    options = {**start.options_of(said["options"], said["keep_alive"]), **who(said)}
     system = start.text_or_file(said["system"], "-s")
     key = start.key_of(said["key"])
     settings = start.settings()
-    choice = start.choose(said["model"], key, settings)
+    choice = start.choose(said, key, settings)
     if choice.remark:
         output.note(choice.remark, always=True)
     from polyvox.client import Client
 
-    with Client(
-        choice.model,
-        api_key=key,
-        timeout=said["timeout"],
-        strict=said["strict"] or None,
-        upgrade=said["upgrade"],
-        settings=settings,
-        record=said["record"],
-        replay=said["replay"],
-    ) as client:
-        talk = client.chat(model=choice.model, system=system, **options)
-        Conversation(talk, settings, usage=said["usage"], reasoning=not said["hide_reasoning"]).run()
+    with (
+        kept(settings, said) as keeping,
+        Client(
+            choice.model,
+            **choice.among,
+            api_key=key,
+            timeout=said["timeout"],
+            strict=said["strict"] or None,
+            upgrade=said["upgrade"],
+            settings=settings,
+            record=said["record"],
+            replay=said["replay"],
+            **keeping,
+        ) as client,
+    ):
+        talk = client.chat(model=choice.model if isinstance(choice.model, str) else None, system=system, **options)
+        began = f"tier {said['tier']}" if said["tier"] else ", ".join(said["models"])
+        Conversation(talk, settings, began, usage=said["usage"], reasoning=not said["hide_reasoning"]).run()
 
 
 class Conversation:
     """The loop over lines. A line is a command or a turn; an error ends neither, unless nobody is there."""
 
-    def __init__(self, talk: Chat, settings: Settings, *, usage: bool, reasoning: bool) -> None:
+    def __init__(self, talk: Chat, settings: Settings, began: str, *, usage: bool, reasoning: bool) -> None:
         self._talk = talk
         self._settings = settings
+        self._began = began or settings.model or "the one it began with"
         self._usage = usage
         self._reasoning = reasoning
         self._person = output.is_terminal(sys.stdin)
@@ -135,13 +143,13 @@ class Conversation:
 
     # ---- turns --------------------------------------------------------------------------------
 
-    def _turn(self, prompt: Any) -> None:
+    def _turn(self, prompt: Any, **how: Any) -> None:
         """Ask and show. The turn joins the conversation only when the answer is whole."""
         self._asked = prompt
         answer = output.Answer(reasoning=self._reasoning)
         begun = time.monotonic()
         try:
-            with self._talk.stream(prompt) as stream:
+            with self._talk.stream(prompt, **how) as stream:
                 response = show(stream, answer)
         except KeyboardInterrupt:
             answer.break_off()
@@ -171,10 +179,14 @@ class Conversation:
 
     def _model(self, rest: str) -> None:
         if rest:
-            start.target(rest, self._settings)
+            self._know(rest)
             self._talk.model = rest
-        named = self._talk.model or self._settings.model or "the one it began with"
-        output.plain(f"model: {named}")
+        output.plain(f"model: {self._talk.model or self._began}")
+
+    def _know(self, name: str) -> None:
+        """Raise what is wrong with a name that nobody is known by."""
+        if not routes.is_known(name, self._settings):
+            start.target(name, self._settings)
 
     def _system(self, rest: str) -> None:
         if rest:
@@ -204,7 +216,8 @@ class Conversation:
         if answered:
             self._talk.undo()
         try:
-            self._turn(asked.text if answered and len(asked.parts) == 1 else asked)
+            # An answer that did not please is not given again, even where answers are kept.
+            self._turn(asked.text if answered and len(asked.parts) == 1 else asked, cached="refresh")
         finally:
             if answered and len(self._talk.messages) < len(messages):
                 # The second try failed: the first one stands.
@@ -237,7 +250,7 @@ class Conversation:
         path = str(Path(rest).expanduser())
         model, system, messages = _read_talk(start.file_bytes(path, "/load"), path)
         if model is not None:
-            start.target(model, self._settings)
+            self._know(model)
         self._talk.model, self._talk.system, self._talk.messages = model or self._talk.model, system, messages
         self._asked = None
         output.plain(f"loaded {len(messages)} messages from {path}")

@@ -62,7 +62,11 @@ def _text(value: Any) -> str | None:
 @output.debug_option
 def get_setting(key: str) -> None:
     """Print the value of setting KEY; an empty line where it is not set."""
-    shown = start.settings().shown()
+    from polyvox.config.fields import BUDGETS_FIELDS, OWN_TABLES
+
+    tables = {**OWN_TABLES, "budgets": BUDGETS_FIELDS}
+    unset = {f"{table}.{name}": None for table, fields in tables.items() for name in fields}
+    shown = {**unset, **start.settings().shown()}
     if key not in shown:
         near = difflib.get_close_matches(key, shown, n=1)
         hint = f"did you mean {near[0]}?" if near else "polyvox config list shows them"
@@ -117,13 +121,15 @@ def config_path() -> None:
 def validate(file: str | None) -> None:
     """Check the configuration, or FILE; exit code 78 and every problem if there are any."""
     from polyvox import config
+    from polyvox.cli.kept import rules
 
+    found = start.settings() if file is None else config.load(env={}, files=[file])
+    start.providers(found)
+    rules(found)
     if file is None:
-        start.providers(start.settings())
         files = [str(path) for path in config.default_files()]
         output.plain(f"valid: {', '.join(files) if files else 'no file, defaults and environment only'}")
     else:
-        start.providers(config.load(env={}, files=[file]))
         output.plain(f"valid: {file}")
 
 

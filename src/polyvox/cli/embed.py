@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from polyvox.cli import output, start
+from polyvox.cli.kept import kept, who
 from polyvox.cli.output import CommandLineError
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ _FEW = 32  # texts that are done before a bar would say anything
 @click.option("--replay", metavar="FILE", help="Answer from such a file instead of a network.")
 @click.option("-u", "--usage", is_flag=True, help="Say on standard error what it took and cost.")
 @click.option("-q", "--quiet", is_flag=True, help="No notes, no warnings, no progress.")
+@start.who_options
 @output.debug_option
 def embed_command(texts: tuple[str, ...], form: str, as_json: bool, target: str | None, **said: Any) -> None:
     """Turn texts into vectors. Each TEXT is one; without any, standard input is.
@@ -88,15 +90,20 @@ def embed_command(texts: tuple[str, ...], form: str, as_json: bool, target: str 
 def _asked(inputs: list[str], key: Any, said: dict[str, Any]) -> Embeddings:
     from polyvox.client import Client
 
-    with Client(
-        said["model"],
-        api_key=key,
-        timeout=said["timeout"],
-        strict=said["strict"] or None,
-        settings=start.settings(),
-        record=said["record"],
-        replay=said["replay"],
-    ) as client:
+    settings = start.settings()
+    with (
+        kept(settings, {**said, "no_cache": True}) as keeping,  # vectors are not kept
+        Client(
+            said["model"],
+            api_key=key,
+            timeout=said["timeout"],
+            strict=said["strict"] or None,
+            settings=settings,
+            record=said["record"],
+            replay=said["replay"],
+            **keeping,
+        ) as client,
+    ):
         bar = _show_progress if len(inputs) > _FEW and output.shows_progress() else None
         if bar is not None:
             bar(0, len(inputs))
@@ -108,6 +115,7 @@ def _asked(inputs: list[str], key: Any, said: dict[str, Any]) -> Embeddings:
                 purpose=said["purpose"],
                 truncate=said["truncate"],
                 on_progress=bar,
+                **who(said),
             )
         finally:
             if bar is not None:
@@ -166,9 +174,9 @@ def _as_json(_: list[str], found: Embeddings) -> Iterator[str]:
         "deployment": found.deployment,
         "dimensions": len(found.vectors[0]),
         "usage": usage,
-        "cost": {**msgspec.structs.asdict(found.cost), "amount": built(found.cost.amount)},
+        "cost": output.money(found.cost),
         "losses": [msgspec.structs.asdict(loss) for loss in found.losses],
-        "attempts": [msgspec.structs.asdict(attempt) for attempt in found.attempts],
+        "attempts": [output.attempt(attempt) for attempt in found.attempts],
         "id": found.id,
         "request_id": found.request_id,
     })  # fmt: skip

@@ -9,11 +9,14 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
 
 from polyvox.errors import InputError, PolyvoxError
+
+if TYPE_CHECKING:
+    from polyvox.types import Attempt, Cost
 
 OK, UNEXPECTED, USAGE, REFUSED, UNUSABLE, PROVIDER, LIMIT, KEY, NETWORK = range(9)
 CONFIG, INTERRUPTED, PIPE = 78, 130, 141
@@ -34,12 +37,15 @@ EXIT_CODES: Final[dict[str, int]] = {
     "rate_limit": LIMIT,
     "quota": LIMIT,
     "billing": LIMIT,
+    "budgets_away": LIMIT,
+    "limits_away": LIMIT,
     "auth": KEY,
     "permission": KEY,
     "connection": NETWORK,
     "timeout": NETWORK,
     "stream_interrupted": NETWORK,
     "config": CONFIG,
+    "no_deployment": CONFIG,
     "missing_extra": CONFIG,
     "cancelled": INTERRUPTED,
 }
@@ -327,19 +333,20 @@ def error(problem: PolyvoxError) -> None:
         _trace()
     if _json_errors:
         facts = {**problem.describe(), "problems": list(getattr(problem, "problems", ()))}
-        _write_error(_redacted(json.dumps({"error": facts}, ensure_ascii=True)) + "\n")
+        _write_error(redacted(json.dumps({"error": facts}, ensure_ascii=True)) + "\n")
         return
     # Without the hint, which follows what else there is to say.
     text = PolyvoxError.__str__(problem).removesuffix(f"\nhint: {problem.hint}")
     cut = "incomplete answer: " if problem.partial is not None and problem.partial.message.parts else ""
-    _tell("error", _redacted(cut + text))
+    _tell("error", redacted(cut + text))
     for each in getattr(problem, "problems", ()):
-        _write_error(f"  {clean(_redacted(each))}\n")
+        _write_error(f"  {clean(redacted(each))}\n")
     if problem.hint:
-        _tell("hint", _redacted(problem.hint))
+        _tell("hint", redacted(problem.hint))
 
 
-def _redacted(text: str) -> str:
+def redacted(text: str) -> str:
+    """The text without what is secret in it."""
     from polyvox.keys import redact
 
     return redact(text)
@@ -348,7 +355,7 @@ def _redacted(text: str) -> str:
 def _trace() -> None:
     import traceback
 
-    _write_error(clean(_redacted(traceback.format_exc())))
+    _write_error(clean(redacted(traceback.format_exc())))
 
 
 # ---- the log ----------------------------------------------------------------------------------
@@ -360,11 +367,11 @@ def watch_logs() -> None:
 
     class Lines(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            said = _redacted(record.getMessage())
+            said = redacted(record.getMessage())
             if _debug:
                 _write_error(f"{record.levelname.lower()}: {record.name}: {clean(said)}\n")
                 if record.exc_info:
-                    _write_error(clean(_redacted(logging.Formatter().formatException(record.exc_info))) + "\n")
+                    _write_error(clean(redacted(logging.Formatter().formatException(record.exc_info))) + "\n")
             else:
                 warn(said)
 
@@ -451,3 +458,19 @@ def _let_go_of_stdout() -> None:
         os.close(nowhere)
     except (OSError, ValueError, AttributeError):
         return
+
+
+def money(cost: Cost) -> dict[str, Any]:
+    """A cost as plain JSON values: the amount as exact text, and how it came about where that is known."""
+    amount = None if cost.amount is None else f"{cost.amount:f}"
+    told = {"amount": amount, "currency": cost.currency, "source": cost.source}
+    how = getattr(cost, "how", None) if amount is not None else None
+    return {**told, "how": how} if how else told
+
+
+def attempt(made: Attempt) -> dict[str, Any]:
+    """An attempt as plain JSON values."""
+    import msgspec
+
+    cost = None if made.cost is None else f"{made.cost:f}"
+    return {**msgspec.structs.asdict(made), "cost": cost}

@@ -1,4 +1,4 @@
-"""What a question needs before its first word: standard input, a key, options, settings and a model. It asks
+"""What a question needs before its first word: standard input, a key, options, settings and who is asked. It asks
 no model itself; the one thing it may talk to is a server on this machine."""
 
 from __future__ import annotations
@@ -7,13 +7,13 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from polyvox.cli import output
+from polyvox.cli import output, routes
 from polyvox.cli.output import CommandLineError
 
 if TYPE_CHECKING:
@@ -27,10 +27,22 @@ _PROBE_SECONDS = 0.3
 _PROBE_BYTES = 1 << 20
 
 
+def who_options(command: Command) -> Command:
+    """The options that say on whose behalf a call is made, as ledger and budgets count it; its user is -o user=NAME."""
+    project = click.option("--project", metavar="NAME", help="The project that the call is for.")
+    return click.option("--tag", "tags", multiple=True, metavar="TAG", help="A tag of the call; may be repeated.")(
+        project(command)
+    )
+
+
 def model_options(command: Command) -> Command:
     """The options that ask and chat share."""
     for option in reversed((
-        click.option("-m", "--model", help="PROVIDER/MODEL, a model's own name, an @alias, or demo."),
+        click.option("-m", "--model", "models", multiple=True, metavar="NAME", shell_complete=routes.known_names,
+                     help="PROVIDER/MODEL, a model's own name, an @alias, a deployment, a pattern of those, or demo; "
+                     "repeated, each is asked when those before it fail."),
+        click.option("--tier", metavar="TIER", shell_complete=routes.known_tiers,
+                     help="In place of a model: economy, standard, premium, local, or auto, which goes by the prompt."),
         click.option("-s", "--system", help="Instructions for the model: text, or @FILE."),
         click.option("-o", "--option", "options", multiple=True, metavar="NAME=VALUE",
                      help="An option of the call, such as temperature=0.2; may be repeated."),
@@ -42,6 +54,9 @@ def model_options(command: Command) -> Command:
         click.option("--key", metavar="-|@env:NAME", help="Where to read the key: standard input, or a variable."),
         click.option("--record", metavar="FILE", help="Add what is said on the wire to a file, without keys."),
         click.option("--replay", metavar="FILE", help="Answer from such a file instead of a network."),
+        click.option("--no-cache", is_flag=True, help="Ask anew, and keep nothing, where answers are kept."),
+        click.option("--refresh", is_flag=True, help="Ask anew, and keep that, where answers are kept."),
+        who_options,
         click.option("-u", "--usage", is_flag=True, help="Say on standard error what it took and cost."),
         click.option("-R", "--hide-reasoning", is_flag=True, help="Do not show the model's reasoning."),
         click.option("-q", "--quiet", is_flag=True, help="No notes, no warnings, no reasoning."),
@@ -199,10 +214,15 @@ def settings() -> Settings:
 
 
 def providers(found: Settings) -> Catalog:
-    """The catalog with what the settings say of providers."""
+    """The catalog with what the settings say of providers and prices."""
     from polyvox import catalog
+    from polyvox.prices import overrides_of
 
-    return catalog.load().with_overrides(found.providers, found.origins)
+    return (
+        catalog.load()
+        .with_overrides(found.providers, found.origins)
+        .with_prices(overrides_of(found.prices, found.origins))
+    )
 
 
 def target(name: str, found: Settings) -> Target:
@@ -220,18 +240,30 @@ def target(name: str, found: Settings) -> Target:
 
 
 class Choice(NamedTuple):
-    """The model to ask, None for the one the settings or the keys imply, and what to say about it."""
+    """The model to ask, or several, None for the one the settings or the keys imply, and what to say about it. among is
+    what a client is told where the model alone does not say who may answer."""
 
-    model: str | None
+    model: str | list[str] | None
     remark: str | None = None
+    among: Mapping[str, Any] = {}
 
 
-def choose(model: str | None, key: Secret | None, found: Settings) -> Choice:
-    """The model that was named, is configured or is there; the built-in demo when there is nothing at all."""
-    if model is not None or found.model is not None:
-        return Choice(model)
+def choose(said: Mapping[str, Any], key: Secret | None, found: Settings) -> Choice:
+    """Who is asked: the tier or the model that was named, is configured or is there; the built-in demo when there is
+    nothing at all."""
+    models, tier = said["models"], said["tier"]
+    if tier is not None and models:
+        raise CommandLineError("-m and --tier exclude each other", "name a model, or a tier")
+    if key is not None and (tier is not None or len(models) > 1):
+        raise CommandLineError("--key says nothing about whose key it is", "name one model: -m PROVIDER/MODEL")
+    if tier is not None:
+        return Choice(None, among={"tier": tier, "registry": routes.registry(found, tier)})
+    if models or found.model is not None:
+        return Choice(models[0] if len(models) == 1 else list(models) or None)
     if key is not None:
         raise CommandLineError("--key says nothing about whose key it is", "name the model too: -m PROVIDER/MODEL")
+    if routes.has_default(found):
+        return Choice(None)
     from polyvox.keys import find_key
 
     rows = providers(found)

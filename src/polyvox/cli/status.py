@@ -1,5 +1,5 @@
 """Who is there: `polyvox status`. Each provider is asked for its list of models, all at once, and nobody is asked
-anything that costs money."""
+anything that costs money. How the deployments and what is kept stand is told with it."""
 
 from __future__ import annotations
 
@@ -37,24 +37,42 @@ class Finding(NamedTuple):
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @output.debug_option
 def status_command(names: tuple[str, ...], as_json: bool) -> None:
-    """Ask every provider that has a key, or runs on this machine, for its list of models.
+    """Ask every provider that has a key, or runs on this machine, for its list of models, and look at the deployments
+    that are configured, and at what is kept: the ledger, the budgets, the cache, where they are switched on.
 
     A provider is there when its list comes within five seconds; that does not say what else its key may do.
     Exit code 0 when all that were asked are there, else that of the first failure. A server on this
-    machine that nobody named or configured may be absent.
+    machine that nobody named or configured may be absent. What is told of the last hour of a deployment is
+    from the ledger.
     """
     from polyvox import portal
+    from polyvox.cli import deployments
+    from polyvox.cli.standing import as_json as kept_as_json
+    from polyvox.cli.standing import looking, show
 
     settings = start.settings()
+    kept = looking(settings, wanted=not names)
     findings = portal.run(_look(_candidates(names, settings), names, settings))
+    standings = kept()
+    readable = "ledger" in standings and standings["ledger"].state in ("ok", "degraded")
+    named = [] if names else deployments.deployments(settings, ledger=readable)
     if as_json:
-        output.data([finding._asdict() for finding in findings])
+        told = {"deployments": named} if named else {}
+        output.data({"providers": [finding._asdict() for finding in findings], **told, **kept_as_json(standings)})
     else:
         cells = ((each.provider, each.state, each.milliseconds, each.models, each.detail) for each in findings)
         output.table(("PROVIDER", "STATE", "MS", "MODELS", "DETAIL"), cells)
+        deployments.show(named)
+        for row in named:
+            if row["detail"] is not None and row["state"] != "off":
+                output.warn(f"{row['name']}: {row['detail']}")
+        show(standings)
+        if named and "ledger" not in standings:
+            output.note("what became of calls is told where they are written down: polyvox logs on")
         if not findings:
             output.note("no provider has a key; keep one with: polyvox keys set PROVIDER")
-    code = next((finding.exit_code for finding in findings if finding.exit_code), output.OK)
+    ends = [*(finding.exit_code for finding in findings), *(each.exit_code for each in standings.values())]
+    code = next(filter(None, ends), output.OK)
     if code:
         raise click.exceptions.Exit(code)
 
