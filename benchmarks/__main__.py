@@ -17,7 +17,10 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from benchmarks import codecs
-from benchmarks.contestants import BASE, NAMES
+from benchmarks.contestants import BASE, FILES, NAMES
+from benchmarks.figures import FULL as FULL_SIZE
+from benchmarks.figures import QUICK as QUICK_SIZE
+from benchmarks.figures import ROOMS, Size, of_room
 from benchmarks.report import markdown, replaced
 from benchmarks.server import CHUNKS, fastest_loop
 
@@ -94,11 +97,12 @@ class Plan(NamedTuple):
     starts: int
     clients: int
     codec_seconds: float
+    size: Size
     uvloop: bool = False
 
 
-FULL = Plan(rounds=5, seconds=0.7, starts=7, clients=1000, codec_seconds=0.15)
-QUICK = Plan(rounds=1, seconds=0.2, starts=3, clients=25, codec_seconds=0.02)
+FULL = Plan(rounds=5, seconds=0.4, starts=7, clients=500, codec_seconds=0.05, size=FULL_SIZE)
+QUICK = Plan(rounds=1, seconds=0.2, starts=3, clients=25, codec_seconds=0.02, size=QUICK_SIZE)
 
 
 def measure_cpu(names: list[str], url: str, plan: Plan, cpu: int | None, errors: dict[str, str]) -> dict[str, Any]:
@@ -180,7 +184,8 @@ def measure_clients(names: list[str], url: str, plan: Plan, cpu: int | None, err
             continue
         worker = Process("benchmarks.worker", name, *_loop(plan), cpu=cpu)
         try:
-            answer = worker.order(base_url=url + "/v1", clients=plan.clients)
+            clients = plan.clients // 20 if name in FILES else plan.clients
+            answer = worker.order(base_url=url + "/v1", clients=max(clients, 1))
         finally:
             worker.close()
         if "error" in answer:
@@ -191,8 +196,21 @@ def measure_clients(names: list[str], url: str, plan: Plan, cpu: int | None, err
     return found
 
 
-def run(names: list[str], plan: Plan, command: str) -> dict[str, Any]:
-    """All figures of one run."""
+def measure_rooms(names: list[str], size: Size, cpu: int | None, errors: dict[str, str]) -> dict[str, Any]:
+    """What each room costs by itself, in a process of its own."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = [figure._asdict() for figure in of_room(name, size, cpu)]
+        except RuntimeError as error:
+            errors[name] = str(error)
+        _tell(f"room {name}")
+    return found
+
+
+def run(names: list[str], rooms: list[str], plan: Plan, command: str) -> dict[str, Any]:
+    """All figures of one run. Codecs, starts and clients are measured where a contestant is beside the yardstick."""
+    whole = names != [BASE]
     cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     ours, theirs = (cpus[0], cpus[1]) if len(cpus) > 1 else (None, None)
     server = Process("benchmarks.server", cpu=theirs)
@@ -202,10 +220,11 @@ def run(names: list[str], plan: Plan, command: str) -> dict[str, Any]:
     try:
         url = f"http://127.0.0.1:{int(server.line())}"
         cpu = measure_cpu(names, url, plan, ours, errors)
-        codec = codecs.measure(plan.rounds, plan.codec_seconds)
+        codec = codecs.measure(plan.rounds, plan.codec_seconds) if whole else {}
         _tell("codecs")
-        start = measure_starts(plan.starts, errors)
-        clients = measure_clients(names, url, plan, ours, errors)
+        start = measure_starts(plan.starts, errors) if whole else {}
+        clients = measure_clients(names, url, plan, ours, errors) if whole else {}
+        room = measure_rooms(rooms, plan.size, ours, errors)
     finally:
         server.close()
     pinned = "pinned" if ours is not None else "not pinned"
@@ -220,6 +239,7 @@ def run(names: list[str], plan: Plan, command: str) -> dict[str, Any]:
         "codecs": codec,
         "start": start,
         "clients": clients,
+        "rooms": room,
         "errors": errors,
     }
 
@@ -241,7 +261,11 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="What a call costs, against raw aiohttp.")
     parser.add_argument("--quick", action="store_true", help="under half a minute: rough figures")
     parser.add_argument(
-        "--only", action="append", choices=NAMES, metavar="NAME", help=f"one of {', '.join(NAMES)}; may repeat"
+        "--only", action="append", choices=(*NAMES, *ROOMS), metavar="NAME",
+        help=f"a contestant ({', '.join(NAMES)}) or a room by itself ({', '.join(ROOMS)}); may repeat",
+    )  # fmt: skip
+    parser.add_argument(
+        "--history", type=int, metavar="CALLS", help="calls to load before the usage of a month is asked for: 1,000,000"
     )
     parser.add_argument(
         "--write", type=Path, metavar="PAGE", help="replace the part between the markers of a Markdown page"
@@ -251,6 +275,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.uvloop and fastest_loop() is asyncio.new_event_loop:
         parser.error("uvloop is not installed")
     wanted = [name for name in NAMES if not options.only or name in options.only or name == BASE]
+    rooms = [name for name in ROOMS if not options.only or name in options.only]
     page = options.write.read_text(encoding="utf-8") if options.write else ""
     if options.write:
         try:
@@ -259,7 +284,9 @@ def main(argv: list[str] | None = None) -> int:
             parser.error(f"{options.write}: {error}")
     given = sys.argv[1:] if argv is None else argv
     plan = (QUICK if options.quick else FULL)._replace(uvloop=options.uvloop)
-    results = run(wanted, plan, " ".join(["python -m benchmarks", *given]))
+    if options.history is not None:
+        plan = plan._replace(size=plan.size._replace(history=options.history))
+    results = run(wanted, rooms, plan, " ".join(["python -m benchmarks", *given]))
     report = markdown(results)
     print(report)
     print(json.dumps(results, separators=(",", ":")))
