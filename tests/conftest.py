@@ -1,9 +1,24 @@
-"""What is true of every test: what one keeps secret is plain text again in the next."""
+"""What is true of every test: what one keeps secret is plain text again in the next, and what one wants logged is not
+what the next logs."""
+
+import gc
+import logging
+import signal
 
 import pytest
 
 from polyvox.keys import secret
 from tests.engines import write_models
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # What runs in the background of a shell ignores Ctrl-C, and so would every program that a test starts and stops.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish(session):
+    """Twenty thousand tests are millions of objects, which every collection in any of them would walk through."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -11,6 +26,15 @@ def _nothing_is_known_to_be_secret(monkeypatch):
     """A word that some test gave as a key would be masked in all that later tests log, record and raise."""
     monkeypatch.setattr(secret, "_known", {})
     monkeypatch.setattr(secret, "_known_forms", ())
+
+
+@pytest.fixture(autouse=True)
+def _logs_at_its_own_level():
+    """The command line sets the level for the rest of its program, which here goes on."""
+    log = logging.getLogger("polyvox")
+    level = log.level
+    yield
+    log.setLevel(level)
 
 
 @pytest.fixture(scope="session")
