@@ -8,9 +8,10 @@ import time
 import pytest
 
 from polyvox import AsyncClient, Audio, Client, File, Image, Message, Request, Text, ToolCall, ToolResult, Video
+from polyvox.cache import ResponseCache
 from polyvox.config import Settings
 from polyvox.dialects import NAMES, Endpoint, dialect
-from polyvox.errors import CallTimeoutError, InputError, LossError
+from polyvox.errors import CallTimeoutError, InputError, LossError, StreamInterruptedError
 from polyvox.fetch import Rules
 from polyvox.testing.fault_server import FaultServer, answer, fin, send, sleep, stall
 from tests.scripted import Answer, Scripted, said, streamed
@@ -242,3 +243,97 @@ def test_explain_fetches_nothing_and_says_what_would_be_fetched(picture):
 def test_fetch_is_a_switch_or_rules(picture, wrong):
     with pytest.raises(InputError, match="fetch must be"):
         asking(picture, fetch=wrong)
+
+
+# ---- answers that are given again --------------------------------------------------------------
+
+
+def talked(*words):
+    """A streamed answer of a server that takes bytes only."""
+    lines = [{"message": {"role": "assistant", "content": word}, "done": False} for word in words]
+    end = {"message": {"role": "assistant", "content": ""}, "done": True, "done_reason": "stop", "prompt_eval_count": 3,
+           "eval_count": 2}  # fmt: skip
+    return Answer(*[json.dumps({"model": "m", **line}).encode() + b"\n" for line in (*lines, end)])
+
+
+@pytest.mark.parametrize("second", ["stream", "ask", "bytes"])
+def test_a_stream_whose_picture_was_fetched_is_kept_and_given_again(picture, second):
+    client, transport = asking(picture, talked("I ", "see."), cache=True)
+    shown = [picture.url + "a.png"]
+    with client:
+        assert list(client.stream("Look", attachments=shown)) == ["I ", "see."]
+        if second == "stream":
+            again = client.stream("Look", attachments=shown)
+            assert list(again) == ["I ", "see."] and again.response.cost.amount == 0 and not again.response.attempts
+        else:
+            assert client.ask("Look", attachments=[PNG] if second == "bytes" else shown).text == "I see."
+    assert len(transport.sent) == 1
+    assert len(picture.requests) == (1 if second == "bytes" else 2), "what a URL leads to may have changed"
+
+
+def test_a_whole_answer_about_a_fetched_picture_is_given_again_as_a_stream(picture):
+    client, transport = asking(picture, spoken(), cache=True)
+    with client:
+        client.ask("Look", attachments=[picture.url + "a.png"])
+        assert "".join(client.stream("Look", attachments=[picture.url + "a.png"])) == "I see."
+    assert len(transport.sent) == 1
+
+
+def test_other_bytes_behind_the_same_url_are_another_question():
+    with FaultServer(answer(PNG, "content-type: image/png")) as server:
+        client, transport = asking(server, talked("one"), talked("two"), cache=True)
+        with client:
+            for shown, words in ((PNG, "one"), (PNG, "one"), (PNG + b"more", "two")):
+                server.script = [answer(shown, "content-type: image/png")]
+                assert "".join(client.stream("Look", attachments=[server.url + "a.png"])) == words
+    assert len(transport.sent) == 2
+
+
+def test_two_servers_on_one_machine_share_no_answer_about_a_fetched_picture(picture):
+    cache = ResponseCache()
+    found = []
+    for port in (9, 10):
+        client, transport = asking(picture, talked(str(port)), cache=cache, base_url=f"http://127.0.0.1:{port}")
+        with client:
+            found.append("".join(client.stream("Look", attachments=[picture.url + "a.png"])))
+        assert len(transport.sent) == 1
+    assert found == ["9", "10"]
+
+
+@pytest.mark.parametrize("cached", [False, "refresh"])
+def test_a_stream_that_wants_no_kept_answer_is_asked_anew_after_its_fetch(picture, cached):
+    client, transport = asking(picture, talked("one"), talked("two"), cache=True)
+    with client:
+        for words in ("one", "two"):
+            stream = client.stream("Look", attachments=[picture.url + "a.png"], cached=cached)
+            assert "".join(stream) == words
+    assert len(transport.sent) == 2
+
+
+def test_how_the_cache_is_used_is_checked_before_anything_is_fetched(picture):
+    client, _ = asking(picture, cache=True)
+    with pytest.raises(InputError):
+        client.stream("Look", attachments=[picture.url + "a.png"], cached="perhaps")
+    assert not picture.requests
+
+
+@pytest.mark.parametrize("cache", [True, None])
+def test_a_stream_cancelled_while_it_fetches_is_over(cache):
+    async def test(server):
+        rules = Rules(allow_http=True, ports=(server.port,), allow_private=("127.0.0.1",))
+        client = AsyncClient(
+            "m", base_url="http://127.0.0.1:9", dialect="ollama.chat", settings=Settings(), fetch=rules, cache=cache,
+            transport=Scripted(spoken()),
+        )  # fmt: skip
+        async with client:
+            stream = client.stream("Look", attachments=[server.url + "a.png"])
+            reading = asyncio.create_task(stream.finish())
+            await asyncio.sleep(0.05)
+            reading.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+            with pytest.raises(StreamInterruptedError):
+                await stream.finish()
+
+    with FaultServer(stall) as server:
+        asyncio.run(test(server))

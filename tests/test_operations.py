@@ -203,7 +203,7 @@ def test_an_id_is_asked_for_where_it_was_minted():
 @pytest.mark.parametrize("dialect", ["openai.chat", "openai.responses"])
 def test_a_batch_answers_what_the_client_would_have_asked(simulator, dialect):
     with made(simulator, dialect) as client:
-        batch = client.batches.create({"b": "bees", "a": "ants"}, system="Be brief.", tags={"run": "1"})
+        batch = client.batches.create({"b": "bees", "a": "ants"}, system="Be brief.", labels={"run": "1"})
         assert not batch.over and batch.total == 2 and batch.metadata == {"run": "1"}
         ended = client.batches.get(batch)
         assert ended.over and (ended.status, ended.completed, ended.failed) == ("completed", 2, 0)

@@ -137,7 +137,8 @@ STILL_THERE = {
 
 @DIALECTS
 def test_a_silent_stream_says_that_it_is_still_there(shared, name):
-    with Simulator(token_rate=40, keep_alive=0.02) as simulator:
+    # Many more silences than are asked for: a slow machine is late for some of them.
+    with Simulator(token_rate=40, keep_alive=0.004) as simulator:
         quiet, busy = ask(simulator, name, stream=True), ask(shared, name, stream=True)
         if word := STILL_THERE.get(name):
             assert quiet.body.count(word) >= 5 and quiet.whole and word not in busy.body
