@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import pytest
@@ -85,6 +86,33 @@ def test_those_who_asked_to_be_told_are_when_the_database_is_back(open_database,
     assert back == []
     other.close()
     until(lambda: back == [True])
+
+
+def test_what_waited_for_the_database_goes_before_what_came_while_it_was_found_again(open_database, file):
+    database = open_database(file)
+
+    def listener():
+        # Another thread is first in the queue, yet what it brings came later than what was kept all the while.
+        other = threading.Thread(target=lambda: database.post(Named("later")))
+        other.start()
+        other.join()
+        database.post(Named("kept"))
+
+    class Named(Put):
+        def apply(self, connection):
+            order.append(self.name)
+            return super().apply(connection)
+
+    order = []
+    database.on_back(listener)
+    database.write_sync(Put("a"))
+    lock = sqlite3.connect(file, isolation_level=None)
+    lock.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(DatabaseAwayError):
+        database.write_sync(Put("b"))
+    lock.close()
+    until(lambda: len(order) == 2)
+    assert order == ["kept", "later"]
 
 
 # ---- deleted and replaced ---------------------------------------------------------------------

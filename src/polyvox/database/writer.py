@@ -27,7 +27,7 @@ from polyvox.database.waiting import Outcome, Told, Waiter, Waiting, tell
 from polyvox.database.watching import Return, Watch, pause
 from polyvox.errors import PolyvoxError, UsageError
 
-log = logging.getLogger("polyvox.database")
+log: logging.Logger = logging.getLogger("polyvox.database")
 
 MOST = 500
 """Items that go into one transaction: so few that even a busy server is done with them in a fraction of a second."""
@@ -70,8 +70,14 @@ class Writer:
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.address = address
-        self.window, self.patience, self.relaxed, self.steps = window, patience, relaxed, steps
-        self.clock, self.wall, self.sleep, self.chance = clock, wall, sleep, chance
+        self.window: float = window
+        self.patience: float = patience
+        self.relaxed: bool = relaxed
+        self.steps: Sequence[Step] = steps
+        self.clock: Callable[[], float] = clock
+        self.wall: Callable[[], float] = wall
+        self.sleep: Callable[[float], None] = sleep
+        self.chance: Callable[[], float] = chance
         self.on_back: list[Callable[[], None]] = []
         self._inherited: list[Any] = []
         self._fresh()
@@ -93,6 +99,9 @@ class Writer:
         self._ended, self._crowded, self._full = 0.0, False, False
         self._told: list[Told] = []
         self._undoing: list[Item] | None = None
+        # What those who waited for the database hand over when it is back: it goes before all that came meanwhile.
+        self._coming: list[Item] | None = None
+        self._first: list[Item] = []
         self._batches = self._written = self._retries = 0
 
     def after_fork(self) -> None:
@@ -105,6 +114,9 @@ class Writer:
 
     def put(self, target: Rows | None, payload: Any, waiter: Waiter) -> None:
         """Hand something over: a unit with target None, or a row of a kind. Costs the caller next to nothing."""
+        if self._coming is not None and threading.current_thread() is self._thread:
+            self._coming.append((target, payload, waiter))
+            return
         if self._thread is None or self._closed:
             self._start()
         self._queue.put((target, payload, waiter))
@@ -173,7 +185,8 @@ class Writer:
                     going = self._obey(target, payload, waiter) and going
                 else:
                     batch.append((target, payload, waiter))
-            batch = self._unheard(batch)
+            batch = self._unheard([*self._first, *batch])
+            self._first = []
             if batch:
                 try:
                     self._write(self._prepared(batch))
@@ -290,11 +303,13 @@ class Writer:
     def _came_back(self, link: Link) -> None:
         self._link, self._away, self._since, self._return = link, None, None, None
         log.warning("%s is back", self.address)
+        self._coming = []
         for listener in self.on_back:
             try:
                 listener()
             except Exception:
                 log.exception("what waited for the database failed")
+        self._first, self._coming = self._coming, None
 
     # ---- one batch ----------------------------------------------------------------------------
 
