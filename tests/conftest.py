@@ -9,10 +9,16 @@ import pytest
 
 from polyvox.keys import secret
 from tests.engines import write_models
+from tests.interfaces.ran import note_them
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # What runs in the background of a shell ignores Ctrl-C, and so would every program that a test starts and stops.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config):
+    """Where POLYVOX_RAN names a file, it is told there how each test ended."""
+    note_them(config)
 
 
 def pytest_collection_finish(session):
@@ -31,10 +37,12 @@ def _nothing_is_known_to_be_secret(monkeypatch):
 @pytest.fixture(autouse=True)
 def _logs_at_its_own_level():
     """The command line sets the level for the rest of its program, which here goes on."""
-    log = logging.getLogger("polyvox")
-    level = log.level
+    logs = [log for name, log in logging.root.manager.loggerDict.items() if name.partition(".")[0] == "polyvox"]
+    levels = [(log, log.level) for log in logs if isinstance(log, logging.Logger)]
     yield
-    log.setLevel(level)
+    for log, level in levels:
+        if log.level != level:
+            log.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -340,11 +340,17 @@ def _packaged() -> Catalog:
 
 _lock = threading.Lock()
 _with_added: Catalog | None = None
+_added: tuple[Model, ...] = ()
 
 
 def load() -> Catalog:
     """The catalog that comes with polyvox, with the models added by the program. The same object until one is added."""
     return _with_added or _packaged()
+
+
+def added() -> tuple[Model, ...]:
+    """The models that the program added, in their order."""
+    return _added
 
 
 def add_model(model: Model | None = None, /, **facts: Any) -> Model:
@@ -357,7 +363,7 @@ def add_model(model: Model | None = None, /, **facts: Any) -> Model:
         >>> load().resolve("house-7b").provider.name
         'vllm'
     """
-    global _with_added
+    global _with_added, _added
     if model is None:
         try:
             model = msgspec.convert(facts, Model)
@@ -371,15 +377,20 @@ def add_model(model: Model | None = None, /, **facts: Any) -> Model:
     if problems:
         raise ConfigError(f"the model {model.id!r} is described wrongly", problems=problems)
     with _lock:
-        _with_added = load().with_model(model)
+        others = [known for known in _added if (known.provider, known.id) != (model.provider, model.id)]
+        _with_added, _added = load().with_model(model), (*others, model)
     return model
 
 
-def forget_models() -> None:
-    """Forget the models that were added: the catalog is again what came with polyvox."""
-    global _with_added
+def forget_models(*names: str) -> None:
+    """Forget the models that were added, or of them those with these full names: what came with polyvox holds again."""
+    global _with_added, _added
     with _lock:
-        _with_added = None
+        kept = tuple([model for model in _added if names and model.name not in names])
+        changed = None
+        for model in kept:
+            changed = (changed or _packaged()).with_model(model)
+        _with_added, _added = changed, kept
 
 
 def _provider(name: str, row: Mapping[str, Any]) -> Provider:

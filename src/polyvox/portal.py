@@ -8,10 +8,11 @@ import asyncio
 import atexit
 import concurrent.futures.thread  # noqa: F401 - its fork hooks must be there before a fork waits for ours
 import os
+import sys
 import threading
 from collections.abc import Coroutine
 from contextvars import copy_context
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from polyvox.errors import CallCancelledError, UsageError
 
@@ -112,6 +113,8 @@ class Portal:
         if self._pid != os.getpid():
             self._after_fork()
         if self._loop is None:
+            if sys.is_finalizing():  # a thread that is started now never runs
+                raise RuntimeError("the interpreter is exiting")
             loop = _new_loop()
             thread = threading.Thread(target=_serve, args=(loop,), name="polyvox-portal", daemon=True)
             try:
@@ -198,8 +201,8 @@ def _cancel(call: _Call[Any]) -> None:
 
 
 _portal = Portal()
-run = _portal.run
-close = _portal.close
+run: Final = _portal.run
+close: Final = _portal.close
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
