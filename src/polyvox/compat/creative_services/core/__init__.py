@@ -1,0 +1,1 @@
+"""The core of creative_services, in the modules its architecture names."""

@@ -1,0 +1,59 @@
+"""What was used and what it cost, by the names of creative_services. A tracker is the core's; its rows are those of a
+ledger."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+from polyvox.compat.errors import speaking
+from polyvox.ledger import CallRecord, Ledger
+from polyvox.usage import UsageStats
+from polyvox.usage import UsageTracker as CoreTracker
+
+__all__ = ["InMemoryTracker", "UsageStats", "UsageTracker"]
+
+
+@runtime_checkable
+class UsageTracker(Protocol):
+    """What every tracker can do. All arguments are keywords; those that are left out are not known."""
+
+    def record(self, **facts: Any) -> Any:
+        """Write down one call: llm_id, user_id, prompt_tokens, completion_tokens, cost (USD), and perhaps
+        cached_tokens, model, provider, latency (seconds), success and error. The record."""
+
+    def track_request(self, usage: Any, **facts: Any) -> None:
+        """Write down the usage of one request."""
+
+    def get_stats(self, **filters: Any) -> UsageStats:
+        """What was used in all, or of the calls of a user_id, an llm_id and what else a tracker knows; zeros where
+        there are none."""
+
+
+class InMemoryTracker(CoreTracker):
+    """A tracker that lives as long as its program, usable from any thread; see `polyvox.usage.UsageTracker`. With a
+    ledger its rows stay.
+
+    >>> tracker = InMemoryTracker()
+    >>> record = tracker.record(llm_id=1, prompt_tokens=100, completion_tokens=500, cost=0.001)
+    >>> print(f"${tracker.get_stats().total_cost}, ${tracker.get_stats(user_id=123).total_cost}")
+    $0.001, $0
+    """
+
+    def __init__(self, ledger: Ledger | None = None) -> None:
+        with speaking():
+            super().__init__(ledger)
+
+    def record(self, *unnamed: Any, **facts: Any) -> CallRecord:
+        """See `polyvox.usage.UsageTracker.record`."""
+        with speaking():
+            return super().record(*unnamed, **facts)
+
+    def track_request(self, *usage: Any, **facts: Any) -> None:
+        """See `polyvox.usage.UsageTracker.track_request`."""
+        with speaking():
+            super().track_request(*usage, **facts)
+
+    def get_stats(self, *unnamed: Any, **filters: Any) -> UsageStats:
+        """See `polyvox.usage.UsageTracker.get_stats`."""
+        with speaking():
+            return super().get_stats(*unnamed, **filters)
