@@ -1,0 +1,1 @@
+"""The values of the LLM service. They import nothing of its services."""

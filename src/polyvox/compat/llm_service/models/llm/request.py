@@ -1,0 +1,39 @@
+"""One call as it is asked for."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import pydantic
+from pydantic import Field
+
+from polyvox.compat import llm_service
+from polyvox.compat.llm_service.models.llm.checked import Checked, Whole
+from polyvox.compat.llm_service.models.llm.config import LLMConfig
+
+
+def _most_results() -> Any:
+    return llm_service.constant("DEFAULT_MAX_RESULTS")
+
+
+class LLMCallRequest(Checked):
+    """A call.
+
+    Attributes:
+        llm: what is asked, and of which model.
+        max_num_results: the most passages that a search in files finds; `constants.DEFAULT_MAX_RESULTS` unless said.
+    """
+
+    llm: LLMConfig
+    max_num_results: Annotated[Whole, Field(ge=1)] = Field(default_factory=_most_results)
+
+    @classmethod
+    def _advice(cls, error: pydantic.ValidationError) -> str | None:
+        for one in error.errors():
+            kind = type(one["input"])
+            if one["loc"] == ("llm",) and kind.__name__ == LLMConfig.__name__:
+                return (
+                    f"this is the LLMConfig of {kind.__module__}, which describes a connection; a call takes that of "
+                    f"{LLMConfig.__module__}: LLMModelSpec.from_config makes its llm_model_spec of the other"
+                )
+        return LLMConfig._advice(error)

@@ -1,0 +1,10 @@
+"""The specifications of OpenAI's models."""
+
+from __future__ import annotations
+
+from polyvox.compat.llm_service.models.llm.specs import ModelSpec, ModelSpecRegistry
+
+
+def create_openai_specs() -> list[ModelSpec]:
+    """Those of all models that are offered today, and of the documented ones that no longer are: `notice` says so."""
+    return ModelSpecRegistry().list("openai")
