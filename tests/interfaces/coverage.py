@@ -1,5 +1,6 @@
 """What of the documented interfaces is proved by a test, and what is open: `python -m tests.interfaces.coverage`.
-It reads coverage.toml and the test files as text; it runs no test and knows nothing of what a row says."""
+It reads coverage.toml and the test files as text, and with --ran how the tests ended (see `ran`); it runs no test and
+knows nothing of what a row says."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import argparse
 import ast
 import json
 import os
+import re
 import sys
 import tomllib
 from collections import Counter
@@ -46,7 +48,8 @@ room whose behaviour it describes."""
 
 class Row(NamedTuple):
     """One documented promise: its id, the tests that prove it with a space between ("" while open), and
-    what it waits for. A test with parameters is named without them and stands for all of them."""
+    what it waits for. A test with parameters is named without them and stands for all of them, or where it has a case
+    for this row, for that one; `tests/x.py::test_name[S2-048]` names a case."""
 
     id: str
     test: str
@@ -92,42 +95,105 @@ def check_ids(rows: list[Row], wanted: list[str], source: str) -> list[str]:
 def check_rows(rows: list[Row], root: Path) -> list[str]:
     """Capabilities not on the list, and tests that do not exist under `root`."""
     problems: list[str] = []
-    known: dict[str, set[str]] = {}
+    known: dict[str, dict[str, Cases]] = {}
     for row in rows:
         if row.waits not in CAPABILITIES:
             problems.append(f"{row.id}: waits for {row.waits!r}, which is none of {', '.join(CAPABILITIES)}")
-        problems += [f"{row.id}: {problem}" for test in row.test.split() if (problem := check_test(test, root, known))]
+        found = [check_test(test, row.id, root, known) for test in row.test.split()]
+        problems += [f"{row.id}: {problem}" for problem in found if problem]
     return problems
 
 
-def check_test(test: str, root: Path, known: dict[str, set[str]]) -> str | None:
+def check_test(test: str, row: str, root: Path, known: dict[str, dict[str, Cases]]) -> str | None:
     """What is wrong with a test's name; `known` keeps the tests of files that were read."""
-    file, _, name = test.partition("::")
+    file, name, case = parts(test)
     if not file.startswith("tests/") or ".." in file or not name:
-        return f"{test!r} is not of the form tests/path.py::test_name"
+        return f"{test!r} is not of the form tests/path.py::test_name or tests/path.py::test_name[case]"
     if not Path(file).name.startswith("test_"):
         return f"{test!r} is in a file where pytest looks for no tests"
     if file not in known:
         known[file] = tests_in(root / file)
-    return None if name in known[file] else f"there is no test {test}"
+    if name not in known[file]:
+        return f"there is no test {test}"
+    cases = known[file][name]
+    if case and not cases.parametrized:
+        return f"{file}::{name} has no cases, so that there is no {test}"
+    if cases.rows is not None and (case or row) not in cases.rows:
+        return f"@rows of {file}::{name} has no {case or row}"
+    return None
 
 
-def tests_in(path: Path) -> set[str]:
-    """Names of the test functions at the top level of a file that are run; none when it is no readable
-    Python. What is always skipped, or expected to fail, proves nothing and is not among them."""
+def parts(test: str) -> tuple[str, str, str]:
+    """File, name and case of a test; what is missing is empty, and so is all of what is malformed."""
+    found = re.fullmatch(r"([^:\[\]]+)::(\w+)(?:\[([^\[\]]+)\])?", test)
+    return (found[1], found[2], found[3] or "") if found else ("", "", "")
+
+
+class Cases(NamedTuple):
+    """What a test's decorators say of its cases: whether there are any, and the ids in `@rows`, if it has that."""
+
+    parametrized: bool
+    rows: frozenset[str] | None
+
+
+def tests_in(path: Path) -> dict[str, Cases]:
+    """The test functions at the top level of a file that are run; none when it is no readable Python. What is
+    always skipped, or expected to fail, proves nothing and is not among them."""
     try:
         body = ast.parse(path.read_text(encoding="utf-8")).body
     except (OSError, SyntaxError, ValueError):
-        return set()
+        return {}
     functions = [node for node in body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    return {node.name for node in functions if node.name.startswith("test") and not _IDLE & set(_marks(node))}
+    return {
+        node.name: Cases(bool(_MANY & set(_marks(node))), _rows(node))
+        for node in functions
+        if node.name.startswith("test") and not _IDLE & set(_marks(node))
+    }
+
+
+def _rows(node: ast.FunctionDef | ast.AsyncFunctionDef) -> frozenset[str] | None:
+    """The ids in a test's `@rows(...)`; None where it has none, or where they are not written out."""
+    for mark in node.decorator_list:
+        if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "rows":
+            ids = [arg.value for arg in mark.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
+            return frozenset(ids) if len(ids) == len(mark.args) else None
+    return None
 
 
 _IDLE = {"pytest.mark.skip", "pytest.mark.xfail", "pytest.fixture"}
+_MANY = {"pytest.mark.parametrize", "rows", "block"}
 
 
 def _marks(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
     return [ast.unparse(mark.func if isinstance(mark, ast.Call) else mark) for mark in node.decorator_list]
+
+
+def check_ran(rows: list[Row], ends: dict[str, str]) -> list[str]:
+    """Mapped tests that did not pass. `ends` is what `ran` wrote: passed, skipped or failed by node id. All cases count
+    that stand for the row, and one that was skipped did not run."""
+    cases: dict[str, dict[str, str]] = {}
+    for node, end in ends.items():
+        name, _, case = node.partition("[")
+        cases.setdefault(name, {})[case.removesuffix("]")] = end
+    problems: list[str] = []
+    for row in rows:
+        for test in row.test.split():
+            file, name, case = parts(test)
+            found = cases.get(f"{file}::{name}", {})
+            mine = {key: end for key, end in found.items() if _is_of(key, case or row.id)}
+            mine = mine or ({} if case else found)
+            bad = [f"{key or 'it'} {end}" for key, end in mine.items() if end != "passed"]
+            if not mine:
+                problems.append(f"{row.id}: {test} did not run")
+            elif bad:
+                more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+                problems.append(f"{row.id}: {test} did not pass: {', '.join(bad[:3])}{more}")
+    return problems
+
+
+def _is_of(case: str, wanted: str) -> bool:
+    # pytest puts a dash between the ids of several parameters.
+    return f"-{wanted}-" in f"-{case}-"
 
 
 def table(rows: list[Row]) -> str:
@@ -152,6 +218,7 @@ def main(argv: list[str] | None = None, *, path: Path = HERE / "coverage.toml", 
         prog="python -m tests.interfaces.coverage", description="What is proved, what open."
     )
     parser.add_argument("--list", choices=CAPABILITIES, metavar="CAPABILITY", help="the open ids that wait for it")
+    parser.add_argument("--ran", metavar="FILE", help="what a run wrote to $POLYVOX_RAN: mapped tests must have passed")
     options = parser.parse_args(argv)
     rows, problems = read(path)
     problems += check_ids(rows, expected_ids(), "coverage.py") + check_rows(rows, root)
@@ -162,6 +229,11 @@ def main(argv: list[str] | None = None, *, path: Path = HERE / "coverage.toml", 
             problems.append(f"$POLYVOX_REQUIREMENTS cannot be read: {error!r}")
         else:
             problems += check_ids(rows, wanted, "$POLYVOX_REQUIREMENTS")
+    if options.ran:
+        try:
+            problems += check_ran(rows, json.loads(Path(options.ran).read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            problems.append(f"{options.ran} cannot be read: {error}")
     if options.list:
         print("\n".join(row.id for row in rows if row.waits == options.list and not row.test))
     else:
