@@ -56,5 +56,5 @@ def _after_fork() -> None:
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
-random_bytes = RandomBytes()
+random_bytes: RandomBytes = RandomBytes()
 """Those of this process."""

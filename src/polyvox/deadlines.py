@@ -23,7 +23,7 @@ class Deadlines:
     __slots__ = ("_armed", "_by_length", "_handle", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
+        self.loop: asyncio.AbstractEventLoop = loop
         self._by_length: dict[float, dict[Ends, None]] = {}
         self._handle: asyncio.TimerHandle | None = None
         self._armed = math.inf

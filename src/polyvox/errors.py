@@ -59,7 +59,7 @@ class PolyvoxError(Exception):
     ) -> None:
         super().__init__(message)
         self.message = message
-        self.hint = hint or self.advice
+        self.hint: str = hint or self.advice
         self.provider = provider
         self.model = model
         self.status = status
@@ -68,7 +68,7 @@ class PolyvoxError(Exception):
         self.param = param
         self.request_id = request_id
         self.retry_after = retry_after
-        self.retryable = self.retry if retryable is None else retryable
+        self.retryable: bool = self.retry if retryable is None else retryable
         self.sent = sent
         self.billed = billed
         self.partial = partial

@@ -64,11 +64,11 @@ class BackendDeployment:
     money: None = None  # nobody has a price for what is asked in this process
 
     def __init__(self, backend: Backend, model: str | None, timeout: float | None) -> None:
-        self.backend = backend
-        self.provider = backend.name
-        self.model = model or backend.name
-        self.name = f"{backend.name}/{model}" if model else backend.name
-        self.timeout = timeout
+        self.backend: Backend = backend
+        self.provider: str = backend.name
+        self.model: str = model or backend.name
+        self.name: str = f"{backend.name}/{model}" if model else backend.name
+        self.timeout: float | None = timeout
 
     def __repr__(self) -> str:
         return f"<BackendDeployment {self.name}>"

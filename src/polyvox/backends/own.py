@@ -51,7 +51,8 @@ class OwnBackend:
     """Asks an object of the user's; see `polyvox.backends.Backend`."""
 
     def __init__(self, thing: Any, name: str) -> None:
-        self.name = self.speaks = name
+        self.name = name
+        self.speaks: str = name
         self._thing = thing
         self._ask = thing.ask
         self._stream = next((found for word in _STREAMS if callable(found := getattr(thing, word, None))), None)

@@ -13,7 +13,7 @@ from typing import Any
 from polyvox.backends.worker import Worker
 from polyvox.errors import PolyvoxError
 
-log = logging.getLogger("polyvox.backends")
+log: logging.Logger = logging.getLogger("polyvox.backends")
 
 CLOSE_SECONDS = 2.0
 """How long an abandoned iterator may take to close before it is left to itself."""

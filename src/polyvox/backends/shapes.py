@@ -34,6 +34,7 @@ _CONTENT = {"type": str, "text": str, "refusal": str}
 _ITEM = {
     "type": str, "id": str, "call_id": str, "name": str, "arguments": str, "input": str, "role": str,
     "content": [_CONTENT], "summary": [{"type": str, "text": str}], "encrypted_content": str,
+    "results": [{"file_id": str, "filename": str, "score": float, "text": str}],
 }  # fmt: skip
 _ANSWER = {
     "id": str, "model": str, "created_at": float, "status": str, "output_text": str, "output": [_ITEM],

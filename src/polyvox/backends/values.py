@@ -116,7 +116,7 @@ class EventReader:
     """
 
     def __init__(self, name: str, model: str) -> None:
-        self.done = False
+        self.done: bool = False
         self._name = name
         self._model = model
         self._started = False

@@ -19,7 +19,7 @@ from polyvox.types import Response
 
 __all__ = ["Account", "Books"]
 
-log = logging.getLogger("polyvox.books")
+log: logging.Logger = logging.getLogger("polyvox.books")
 
 
 class Books:
@@ -30,7 +30,7 @@ class Books:
             raise UsageError("books without a ledger and without budgets keep nothing")
         self.ledger = ledger
         self.budgets = budgets
-        self.ready = ledger is None
+        self.ready: bool = ledger is None
         self._later: dict[asyncio.Task[Any], Callable[[], Coroutine[Any, Any, Any]]] = {}
         self.undone: deque[Callable[[], Coroutine[Any, Any, Any]]] = deque()
 

@@ -20,7 +20,7 @@ from polyvox.types import Answered, Attempt, Response
 if TYPE_CHECKING:
     from polyvox.books import Books
 
-log = logging.getLogger("polyvox.books")
+log: logging.Logger = logging.getLogger("polyvox.books")
 
 
 def starting(ledger: Ledger, of: CallFacts, user: str | None) -> CallStart:
@@ -54,7 +54,7 @@ class Account:
     __slots__ = ("_begun", "_closed", "_ends", "_facts", "_number", "_of", "_spents", "_start", "books")
 
     def __init__(self, books: Books, of: CallFacts) -> None:
-        self.books = books
+        self.books: Books = books
         self._of = of
         who, user = of.who, user_of(of)
         self._start: CallStart | None = starting(books.ledger, of, user) if books.ledger is not None else None

@@ -44,7 +44,7 @@ __all__ = [
     "Store",
 ]  # fmt: skip
 
-log = logging.getLogger("polyvox.budgets")
+log: logging.Logger = logging.getLogger("polyvox.budgets")
 
 _MOST_FACTS = 10_000
 _NOBODY = Order("", 0, True, 0, ())
@@ -83,13 +83,14 @@ class Budgets:
         on_notice: Callable[[BudgetNotice], None] | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self.rules = tuple(Rule(budget, place) for place, budget in enumerate(budgets))
+        self.rules: tuple[Rule, ...] = tuple(Rule(budget, place) for place, budget in enumerate(budgets))
         names = [rule.name for rule in self.rules]
         for name in names:
             if names.count(name) > 1:
                 raise InputError(f"two budgets are called {name!r}", hint="give each a name of its own")
         self.store: Store = store if store is not None else MemoryStore()
-        self.on_notice, self.wall = on_notice, wall
+        self.on_notice: Callable[[BudgetNotice], None] | None = on_notice
+        self.wall: Callable[[], float] = wall
         self._owed = Owed(self.store)
         self._era = _Era(0, -1, (), {})
         self._told: dict[tuple[str, int], int] = {}

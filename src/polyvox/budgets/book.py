@@ -15,7 +15,7 @@ from polyvox.database import run, run_many
 from polyvox.database.money import LARGEST
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, RootTransaction
 
     from polyvox.budgets.sql import SqlStore
 
@@ -163,11 +163,12 @@ class Book:
     transaction would meet in every order."""
 
     def __init__(self, connection: Connection, store: SqlStore) -> None:
-        self.connection, self.store = connection, store
-        self.transaction = connection.get_transaction()
+        self.connection: Connection = connection
+        self.store: SqlStore = store
+        self.transaction: RootTransaction | None = connection.get_transaction()
         if connection.dialect.name == "postgresql":
             run(connection, "SELECT pg_advisory_xact_lock(?, hashtext(current_schema()))", (_LOCK,))
-        self.now = store.now(connection)
+        self.now: int = store.now(connection)
         self.accounts: dict[str, Sums] = {}
         self.claims: dict[str, Claim] = {}
         self._recent: dict[str, Sums] = {}

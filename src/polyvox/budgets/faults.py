@@ -35,8 +35,12 @@ class BudgetExceededError(QuotaError):
         **facts: Any,
     ) -> None:
         super().__init__(message, **{"sent": "no", "billed": False, **facts})
-        self.budget, self.scope = budget, scope
-        self.limit, self.spent, self.reserved, self.needed = limit, spent, reserved, needed
+        self.budget: str = budget
+        self.scope: tuple[tuple[str, str | None], ...] = scope
+        self.limit: Decimal | None = limit
+        self.spent: Decimal | None = spent
+        self.reserved: Decimal | None = reserved
+        self.needed: Decimal | None = needed
         self.frees_at = frees_at
 
 

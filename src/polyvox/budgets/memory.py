@@ -91,7 +91,9 @@ class MemoryStore:
     "count", because the request may have been sent and be charged for, or "release"."""
 
     def __init__(self, *, lease: float = LEASE, lapsed: Lapse = "count", clock: Callable[[], float] = steady) -> None:
-        self.lease, self.lapsed, self.clock = int(lease * 1_000_000), lapsed, clock
+        self.lease: int = int(lease * 1_000_000)
+        self.lapsed = lapsed
+        self.clock: Callable[[], float] = clock
         self._lock = threading.Lock()
         self._accounts: dict[str, _Account] = {}
         self._held: dict[tuple[str, str], _Entry] = {}

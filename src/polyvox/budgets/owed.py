@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from polyvox.budgets.values import Change, Order, Store
 from polyvox.database.money import LARGEST
 
-log = logging.getLogger("polyvox.budgets")
+log: logging.Logger = logging.getLogger("polyvox.budgets")
 
 MOST = 10_000
 AT_ONCE = 100
@@ -33,7 +33,7 @@ class Owed:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.away: str | None = None
-        self.lost = 0
+        self.lost: int = 0
         self._lock = threading.Lock()
         self._debts: deque[Debt] = deque()
 

@@ -63,7 +63,10 @@ class RedisStore:
             raise InputError(f"{prefix!r} is no prefix of keys", hint="give text without braces")
         self._url = url if isinstance(url, Secret) else Secret(url)
         _remember_password(self._url)
-        self.prefix, self.timeout, self.clock, self.steady = f"{{{prefix}}}:", timeout, clock, steady
+        self.prefix: str = f"{{{prefix}}}:"
+        self.timeout: float = timeout
+        self.clock: Callable[[], float] | None = clock
+        self.steady: Callable[[], float] = steady
         self._terms = (str(int(lease * 1_000_000)), lapsed, str(KEPT), str(REMEMBERED))
         self._lock, self._looking = threading.Lock(), threading.Lock()
         self._script: Any = None

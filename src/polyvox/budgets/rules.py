@@ -143,11 +143,13 @@ class Rule:
     def __init__(self, budget: Budget, place: int) -> None:
         assert isinstance(budget.limit, Decimal)
         assert budget.name is not None
-        self.budget, self.place = budget, place
-        self.name, self.dollars = budget.name, budget.limit
-        self.limit = pico_of(budget.limit, "a limit")
-        self.window = window_of(budget.window, budget.zone)
-        self.ceiling = self.limit if budget.hard else LARGEST
+        self.budget: Budget = budget
+        self.place: int = place
+        self.name: str = budget.name
+        self.dollars: Decimal = budget.limit
+        self.limit: int = pico_of(budget.limit, "a limit")
+        self.window: Window = window_of(budget.window, budget.zone)
+        self.ceiling: int = self.limit if budget.hard else LARGEST
         self._fixed = [(word, getattr(budget, word)) for word in WORDS if getattr(budget, word) is not None]
 
     def applies(self, facts: Facts) -> bool:

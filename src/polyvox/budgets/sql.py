@@ -50,7 +50,9 @@ class SqlStore:
         clock: Callable[[], float] | None = None,
     ) -> None:
         self.database = database
-        self.lease, self.lapsed, self.clock = int(lease * _MILLION), lapsed, clock
+        self.lease: int = int(lease * _MILLION)
+        self.lapsed = lapsed
+        self.clock: Callable[[], float] | None = clock
         self.tidied: int | None = None
 
     async def reserve(self, order: Order) -> Answer:
@@ -106,8 +108,9 @@ class ReserveUnit(Unit):
     same; `Budgets.taken` reads the result."""
 
     def __init__(self, store: SqlStore, order: Order) -> None:
-        self.store, self.order = store, order
-        self.applied = False
+        self.store: SqlStore = store
+        self.order: Order = order
+        self.applied: bool = False
 
     def apply(self, connection: Connection) -> tuple[Order, Answer]:
         """Take the amount in all accounts or in none."""
@@ -150,7 +153,9 @@ class SettleUnit(Unit):
     """Settles one attempt; None lets the reserved amount count."""
 
     def __init__(self, store: SqlStore, order: Order, actual: int | None) -> None:
-        self.store, self.order, self.actual = store, order, actual
+        self.store: SqlStore = store
+        self.order: Order = order
+        self.actual: int | None = actual
 
     def apply(self, connection: Connection) -> Settled:
         """Put what was spent in the place of what was reserved."""
@@ -176,7 +181,8 @@ class RefundUnit(Unit):
     """Gives back what one attempt reserved."""
 
     def __init__(self, store: SqlStore, order: Order) -> None:
-        self.store, self.order = store, order
+        self.store: SqlStore = store
+        self.order: Order = order
 
     def apply(self, connection: Connection) -> Settled:
         """Take out what was not settled."""

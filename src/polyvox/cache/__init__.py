@@ -27,7 +27,7 @@ __all__ = [
     "CacheKey", "CacheStats", "CacheUse", "CachedRun", "Fingerprint", "Given", "ResponseCache", "fingerprint",
 ]  # fmt: skip
 
-log = logging.getLogger("polyvox.cache")
+log: logging.Logger = logging.getLogger("polyvox.cache")
 
 CacheUse = Literal["use", "off", "refresh", "only"]
 """How one call uses the cache: as it is · not at all · ask anew and keep that · never ask."""
@@ -107,7 +107,7 @@ class ResponseCache:
                 hint="say it to the store: SQLiteStore(path, max_entries=1000)",
             )
         self.store: Store = open_store(store) if isinstance(store, str | os.PathLike) else store
-        self.ttl = seconds(ttl)
+        self.ttl: float | None = seconds(ttl)
         self.namespace = namespace
         self.tenant = tenant
         self.max_bytes = max_bytes

@@ -50,14 +50,14 @@ class Flight:
     """What both kinds share: the task, those who wait, and the end. life is how long its answer is kept, in seconds."""
 
     # What most flights never change stands on the class.
-    keeps = True
-    landed = False
+    keeps: bool = True
+    landed: bool = False
     response: Response | None = None
     error: BaseException | None = None
     _told = False
 
     def __init__(self, owner: Owner, where: Where, life: float | None) -> None:
-        self.loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.where = where
         self.life = life
         self._owner = owner
@@ -156,8 +156,8 @@ class Place:
     __slots__ = ("at", "cut")
 
     def __init__(self, at: int) -> None:
-        self.at = at
-        self.cut = False
+        self.at: int = at
+        self.cut: bool = False
 
 
 class Batch(Struct, frozen=True, gc=False):
@@ -210,7 +210,8 @@ class StreamFlight(Flight):
         try:
             told = as_json(events)
         except (TypeError, ValueError, RecursionError):
-            told, self.keeps = b"", False
+            told = b""
+            self.keeps = False
         self._batches.append(Batch(events, len(told)))
         self._held += len(told)
         if self.keeps:

@@ -3,8 +3,8 @@ is a table here."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Union
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Union
 
 import msgspec
 from msgspec import Raw, Struct
@@ -40,7 +40,7 @@ class Record(Struct, frozen=True):
 
 
 _record = msgspec.json.Decoder(Record)
-encode = msgspec.json.Encoder().encode
+encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
 
 
 def refused(response: Response) -> str | None:

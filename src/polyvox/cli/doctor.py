@@ -21,8 +21,12 @@ if TYPE_CHECKING:
     from polyvox.config import Settings
 
 _LIVE_SECONDS = 3.0
-_LIBRARIES = ("aiohttp", "msgspec", "click", "pydantic", "docstring-parser")
-_EXTRAS = {"uvloop": "uvloop", "keyring": "keyring", "yaml": "yaml"}
+_LIBRARIES = ("aiohttp", "msgspec", "click", "pydantic", "docstring-parser", "sqlalchemy")
+_EXTRAS = {
+    "uvloop": "uvloop", "keyring": "keyring", "yaml": "yaml", "litellm": "litellm", "tokens": "tiktoken",
+    "local": "xllamacpp", "postgres": "psycopg", "redis": "redis", "otel": "opentelemetry",
+    "prometheus": "prometheus_client", "settings": "pydantic_settings",
+}  # fmt: skip
 _PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
@@ -58,7 +62,7 @@ def doctor_command(as_json: bool, live: bool) -> None:
         output.data({"ok": not _broken(findings), "findings": [finding._asdict() for finding in findings]})
     else:
         for finding in findings:
-            output.line(f"{_MARKS[finding.state]} {finding.what + ':':<16} {finding.detail}")
+            output.line(f"{_MARKS[finding.state]} {finding.what + ':':<17} {finding.detail}")
     if _broken(findings):
         raise click.exceptions.Exit(output.CONFIG)
 

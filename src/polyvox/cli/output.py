@@ -75,7 +75,7 @@ _debug = False
 _json_errors = False
 _quiet = False
 
-debug_option = click.option(
+debug_option: Final = click.option(
     "--debug", is_flag=True, expose_value=False, help="Log everything to standard error, without keys."
 )
 # Whether it was said is read from the words themselves, so that it also holds for a line that cannot be parsed.

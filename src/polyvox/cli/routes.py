@@ -4,7 +4,7 @@ and a decision as people read it. How calls choose is not decided here."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from polyvox.cli import output
 
@@ -113,9 +113,9 @@ def _tiers(found: Settings, _: str) -> Iterator[str]:
     yield from configured(found).rows.tiers
 
 
-known_names = _completing(_names)
+known_names: Final = _completing(_names)
 """What -m may go on with: deployments, aliases, and models once their provider is said."""
-known_tiers = _completing(_tiers)
+known_tiers: Final = _completing(_tiers)
 """What --tier may go on with."""
 
 

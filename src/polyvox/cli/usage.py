@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import click
 
@@ -31,7 +31,9 @@ FILTERS = (
 )  # fmt: skip
 """The words one can filter by; each is an option."""
 
-ledger_option = click.option("--ledger", "place", metavar="PATH|URL", help="Which ledger; else the configured one.")
+ledger_option: Final = click.option(
+    "--ledger", "place", metavar="PATH|URL", help="Which ledger; else the configured one."
+)
 
 
 def choosing(command: Command) -> Command:

@@ -39,7 +39,7 @@ class Carriers:
     def __init__(self, given: Transport | None, record: str | os.PathLike[str] | None) -> None:
         self.given = given
         self._record = record
-        self.fixed = given if given is None else self._heard(given)
+        self.fixed: Transport | None = given if given is None else self._heard(given)
         self._plain: Transport | None = None
         self._http: Transport | None = None
         self._demo: Transport | None = None

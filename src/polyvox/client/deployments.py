@@ -39,7 +39,7 @@ from polyvox.prices import overrides_of
 from polyvox.transports import Timeouts, Transport
 from polyvox.types import Loss, Request
 
-log = logging.getLogger("polyvox.client")
+log: logging.Logger = logging.getLogger("polyvox.client")
 
 Fit: TypeAlias = Callable[[Request], tuple[Request, tuple[Loss, ...]]]
 
@@ -101,7 +101,7 @@ class Deployments:
         self._sought: dict[str, Target] = {}  # models that only a server knows, by the names they were asked by
         self._accesses: dict[str, Access] = {}
         self._lists: dict[str, tuple[float, tuple[Model, ...]]] = {}
-        self.settings = settings or config.Settings()
+        self.settings: Settings = settings or config.Settings()
         self.fields: dict[str, Any] = {}
         keys.install_redaction()
 
@@ -419,6 +419,8 @@ class Deployments:
         known = [
             row for row in rows.providers.values() if catalog.host_of(row.base_url) == host and row.base_url == url
         ]
+        # Of several at one address it is the one that speaks what was said.
+        known.sort(key=lambda row: row.dialect != self._dialect)
         if known:
             # The address and the key are of the same hand, also where a variable names that address too.
             own = known[0] if self._api_key is None else replace(known[0], url_source="argument")

@@ -69,6 +69,8 @@ class Kept:
     """The ledger and the budgets of one client. Those that were made here are closed here."""
 
     def __init__(self, ledger: LedgerChoice, budgets: BudgetsChoice) -> None:
+        self.ledger: Ledger | None
+        self.budgets: Budgets | None
         self.ledger, self._own_ledger = _ledger(ledger)
         self.budgets, self._own_budgets = _budgets(budgets)
         self.books: Books | None = None
@@ -128,6 +130,7 @@ class Answers:
     def __init__(
         self, choice: CacheChoice, engine: Engine, books: Books | None, now: Callable[[], float] = time.monotonic
     ) -> None:
+        self.cache: ResponseCache
         self.cache, self._own = _cache(choice)
         self._engine = engine
         self._books = books

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-log = logging.getLogger("polyvox.client")
+log: logging.Logger = logging.getLogger("polyvox.client")
 
 Progress = Callable[[int, int], None]
 """Called with how many are done and how many there are."""

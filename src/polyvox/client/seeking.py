@@ -118,7 +118,9 @@ async def seek(
         )
     if not isinstance(unknown, UnknownProviderError):
         remarks = [_remark(row, models, name) for row, models in zip(asked, answers, strict=True)]
-        unknown.hint = "; ".join([*([unknown.hint] if unknown.hint else []), *filter(None, remarks)])
+        unknown.hint = "; ".join([*([unknown.hint] if unknown.hint else []), *filter(None, remarks)]).replace(
+            "?; ", "? "
+        )
     raise unknown
 
 
@@ -155,7 +157,7 @@ class LateRun(StreamRun):
         self._find = find
         self._run: Run | None = None
         self._error = None
-        self.on_response = None
+        self.on_response: Callable[[Response], None] | None = None
         self.response = None
 
     def __del__(self) -> None:

@@ -24,7 +24,7 @@ from polyvox.keys import MASK, Secret, config_dir, is_secret_name, key_of_parts,
 __all__ = ["FIELDS", "Loader", "Settings", "configure", "current", "default_files", "load"]
 __all__ += ["problem", "reset"]
 
-log = logging.getLogger("polyvox.config")
+log: logging.Logger = logging.getLogger("polyvox.config")
 
 
 class Settings(Struct, frozen=True, kw_only=True):

@@ -23,6 +23,8 @@ from polyvox.errors import PolyvoxError
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
+    from polyvox.database.waiting import Waiter
+
 __all__ = [
     "STEPS",
     "Address",
@@ -73,14 +75,14 @@ class Database:
         sleep: Callable[[float], None] = time.sleep,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        self.address = address_of(place)
+        self.address: Address = address_of(place)
         self.relaxed = relaxed
         self.wall = wall
-        self.writer = Writer(
+        self.writer: Writer = Writer(
             self.address, relaxed=relaxed, window=window, patience=patience, steps=steps, clock=clock, wall=wall,
             sleep=sleep, chance=chance,
         )  # fmt: skip
-        self.put = self.writer.put
+        self.put: Callable[[Rows | None, Any, Waiter], None] = self.writer.put
         # It keeps no connection, so threads and forks may share it.
         self._reader: Engine | None = None
 

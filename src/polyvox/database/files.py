@@ -14,7 +14,7 @@ from typing import NamedTuple
 from polyvox.database.faults import SchemaError
 from polyvox.errors import ConfigError, InputError
 
-log = logging.getLogger("polyvox.database")
+log: logging.Logger = logging.getLogger("polyvox.database")
 
 BESIDE = ("-wal", "-shm")
 MARK = 0x50565844

@@ -26,9 +26,9 @@ from polyvox.database.migrations import migrate, pending
 from polyvox.database.steps import Step
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Engine
 
-log = logging.getLogger("polyvox.database")
+log: logging.Logger = logging.getLogger("polyvox.database")
 
 
 class Link:
@@ -40,7 +40,7 @@ class Link:
         self.address = address
         self.steps = steps
         self.wall = wall
-        self.engine = writer_engine(address, relaxed=relaxed)
+        self.engine: Engine = writer_engine(address, relaxed=relaxed)
         self.connection: Connection | None = None
         self._file = identity(address.path) if address.path else None
         self._beside = {} if address.path is None else beside(address.path)

@@ -46,8 +46,8 @@ class Together(Unit):
 
     def __init__(self, *units: Unit) -> None:
         self.units = units
-        self.can_fail = any(unit.can_fail for unit in units)
-        self.in_order = any(unit.in_order for unit in units)
+        self.can_fail: bool = any(unit.can_fail for unit in units)
+        self.in_order: bool = any(unit.in_order for unit in units)
 
     def apply(self, connection: Connection) -> list[Any]:
         """Apply each."""

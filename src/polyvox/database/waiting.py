@@ -42,7 +42,10 @@ class Told:
     def __init__(
         self, loop: asyncio.AbstractEventLoop, outcomes: list[tuple[asyncio.Future[Any], Outcome]], orphaned: Any
     ) -> None:
-        self.loop, self.outcomes, self.orphaned, self.heard = loop, outcomes, orphaned, False
+        self.loop: asyncio.AbstractEventLoop = loop
+        self.outcomes: list[tuple[asyncio.Future[Any], Outcome]] = outcomes
+        self.orphaned: Any = orphaned
+        self.heard: bool = False
 
     def hear(self) -> None:
         """In the loop: each gets its outcome."""

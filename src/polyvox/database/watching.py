@@ -16,7 +16,7 @@ from polyvox.database.link import Link
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-log = logging.getLogger("polyvox.database")
+log: logging.Logger = logging.getLogger("polyvox.database")
 
 FIRST_WAIT, LONGEST_WAIT = 0.1, 5.0
 _POLL = 0.1

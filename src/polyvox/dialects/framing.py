@@ -27,8 +27,8 @@ class Bounds:
     __slots__ = ("frames", "total")
 
     def __init__(self) -> None:
-        self.total = 0
-        self.frames = 0
+        self.total: int = 0
+        self.frames: int = 0
 
     def took(self, data: bytes, pending: int) -> None:
         """Count bytes read; `pending` is how many wait for the rest of their frame."""
@@ -67,7 +67,7 @@ class SSE:
         self._size = 0
         self._started = False
         self._between = False  # nothing of an event is pending
-        self.torn = False  # the stream closed inside the name of a field
+        self.torn: bool = False  # the stream closed inside the name of a field
         self._bounds = Bounds()
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:

@@ -125,7 +125,7 @@ def by_name(read: Reader[T]) -> Reader[dict[str, T]]:
     return values
 
 
-texts = each(text)
+texts: Reader[tuple[str, ...]] = each(text)
 
 
 # ---- members of objects -----------------------------------------------------------------------

@@ -77,9 +77,9 @@ class Engine:
         chance: Callable[[], float] = random.random,
         random_bytes: Callable[[int], bytes] = random_bytes,
     ) -> None:
-        self.rule = rule or RetryRule()
-        self.hooks = tuple(hooks or ())
-        self.listeners = _listeners(self.hooks)
+        self.rule: RetryRule = rule or RetryRule()
+        self.hooks: tuple[Any, ...] = tuple(hooks or ())
+        self.listeners: dict[str, tuple[tuple[str, Callable[[Any], None]], ...]] = _listeners(self.hooks)
         self.books = books
         self._random_bytes = random_bytes
         self.sleep = sleep

@@ -53,16 +53,18 @@ class Try:
     )  # fmt: skip
 
     def __init__(self, call: Call, deployment: Any, request: Any, waited: float, taken: Taken | None) -> None:
-        self.call = call
+        self.call: Call = call
         # What is Answering the request: a Request, or what is Asked beside chats.
-        self.deployment = deployment
-        self.request = request
-        self.waited = waited
-        self.taken = taken
-        self.started = call.loop.time()
+        self.deployment: Any = deployment
+        self.request: Any = request
+        self.waited: float = waited
+        self.taken: Taken | None = taken
+        self.started: float = call.loop.time()
         self.outgoing: Any = None
         self.losses: tuple[Loss, ...] = ()
-        self.heard = self.admitted = self.sent = False
+        self.heard: bool = False
+        self.admitted: bool = False
+        self.sent: bool = False
         self.ticket: Any = None
         self.collector: Collector | None = None  # of what comes of a streamed answer
         self.noted: Attempt | None = None

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Call", "gave_up", "refuse_losses"]
 
-log = logging.getLogger("polyvox.engine")
+log: logging.Logger = logging.getLogger("polyvox.engine")
 
 AnswerT = TypeVar("AnswerT", bound=Response | Answered)
 
@@ -49,9 +49,9 @@ class Call:
     first attempt of a call with a plan, what the plan is of."""
 
     # Defaults stand on the class: what a plain call never touches costs it nothing.
-    deadline = math.inf
+    deadline: float = math.inf
     attempts: tuple[Attempt, ...] = ()
-    id = ""
+    id: str = ""
     account: Account | None = None
     plan: Plan | None = None
     notes: tuple[Loss, ...] = ()  # on what was done to its request before a deployment was chosen
@@ -72,9 +72,9 @@ class Call:
         self.engine = engine
         # A Request and an AnyDeployment or a Route; or what is Asked beside chats, and what is Answering that.
         self.request = request
-        self.deployment = deployment
+        self.deployment: Any = deployment
         self.options = options
-        self.loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.made: dict[Any, Any] = {}
 
     # ---- its time -----------------------------------------------------------------------------
@@ -276,6 +276,9 @@ class Call:
         error.model = error.model or at.model
         error.message = redact(error.message)
         error.args = (error.message,)
+        for field in ("code", "type", "param", "request_id"):
+            if isinstance(said := getattr(error, field), str):
+                setattr(error, field, redact(said))
 
     def final(self, error: PolyvoxError) -> PolyvoxError:
         """The error as the caller gets it: with every attempt, and the hooks told."""

@@ -61,18 +61,18 @@ class WireDeployment(Generic[AskedT, AnsweredT]):
         prove: Callable[[Outgoing], Awaitable[Mapping[str, str]]] | None = None,
         money: Money | None = None,
     ) -> None:
-        self.provider = provider
-        self.model = model
-        self.name = f"{provider}/{model}"
-        self.endpoint = endpoint
-        self.headers = headers
-        self.transport = transport
-        self.timeouts = timeouts
-        self.timeout = timeout
-        self.fit = fit
-        self.query = query
-        self.prove = prove
-        self.money = money
+        self.provider: str = provider
+        self.model: str = model
+        self.name: str = f"{provider}/{model}"
+        self.endpoint: Endpoint = endpoint
+        self.headers: Mapping[str, str] = headers
+        self.transport: Transport = transport
+        self.timeouts: Timeouts = timeouts
+        self.timeout: float | None = timeout
+        self.fit: Callable[[AskedT], tuple[AskedT, tuple[Loss, ...]]] | None = fit
+        self.query: str = query
+        self.prove: Callable[[Outgoing], Awaitable[Mapping[str, str]]] | None = prove
+        self.money: Money | None = money
         self.on_head: Callable[[Mapping[str, str]], None] | None = None
 
     def __repr__(self) -> str:
@@ -183,8 +183,8 @@ class Deployment(WireDeployment[Request, Response]):
             prove=prove,
             money=money,
         )
-        self.dialect = dialect
-        self.speaks = dialect.name
+        self.dialect: ClientSide = dialect
+        self.speaks: str = dialect.name
         self._encode = dialect.encode_request
         self._decode = dialect.decode_response
         self._decode_error = dialect.decode_error
@@ -236,9 +236,9 @@ class OperationDeployment(WireDeployment[_AskedT, _AnsweredT]):
             prove=of.prove,
             money=money,
         )
-        self.operation = operation
-        self.protocol = protocol
-        self.speaks = protocol.name
+        self.operation: str = operation
+        self.protocol: Operation[_AskedT, _AnsweredT] = protocol
+        self.speaks: str = protocol.name
         self._encode = protocol.encode
         self._decode = protocol.decode
         self._decode_error = protocol.decode_error

@@ -27,10 +27,13 @@ class Leg:
     __slots__ = ("_held", "_reader", "attempt", "collector", "ended", "failure", "pieces", "seen", "worded")
 
     def __init__(self, attempt: Try) -> None:
-        self.attempt = attempt
-        self.collector = attempt.collector = Collector()
+        self.attempt: Try = attempt
+        self.collector: Collector = Collector()
+        attempt.collector = self.collector
         self.pieces: Pieces | None = None
-        self.seen = self.ended = self.worded = False
+        self.seen: bool = False
+        self.ended: bool = False
+        self.worded: bool = False
         self.failure: PolyvoxError | None = None
         self._reader: Reader | None = None
         self._held: list[Event] = []

@@ -35,7 +35,7 @@ class StreamRun:
 
     def __init__(self, call: Call) -> None:
         self._call = call
-        self.whole = False
+        self.whole: bool = False
         self.on_response: Callable[[Response], None] | None = None
         self._leg: Leg | None = None
         self._legs: dict[Try, Leg] = {}  # while attempts race

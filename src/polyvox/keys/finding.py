@@ -15,7 +15,7 @@ from polyvox.errors import AuthError, MissingKeyError
 from polyvox.keys.secret import Secret, secret_of
 from polyvox.keys.store import KeyStore
 
-log = logging.getLogger("polyvox.keys")
+log: logging.Logger = logging.getLogger("polyvox.keys")
 
 
 class FoundKey(Struct, frozen=True):
@@ -165,9 +165,11 @@ def allowed_host(provider: Provider, url: str, key_source: str) -> bool:
     if host and host == host_of(provider.base_url) and _same_hand(provider.url_source, key_source):
         return True
     where = f" (the address comes from {provider.url_source})" if provider.url_source != "catalog" else ""
+    # What is said replaces the list, so the hosts that are bound already are part of what to say.
+    hosts = ", ".join(f'"{name}"' for name in (*provider.hosts, host) if name)
     raise AuthError(
         f"the {provider.name} key from {key_source} is not sent to {host or 'an address without a host'}{where}",
-        hint=f'allow it with hosts = ["{host}"] under [providers.{provider.name}] in the configuration, '
+        hint=f"allow it with hosts = [{hosts}] under [providers.{provider.name}] in the configuration, "
         "or pass api_key and base_url together",
         provider=provider.name,
         sent="no",

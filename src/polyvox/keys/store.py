@@ -18,7 +18,7 @@ from polyvox.errors import ConfigError, MissingExtraError
 from polyvox.keys.files import config_dir, locked, write_atomically
 from polyvox.keys.secret import Secret, secret_of, utf8
 
-log = logging.getLogger("polyvox.keys")
+log: logging.Logger = logging.getLogger("polyvox.keys")
 
 
 class StoredKey(Struct, frozen=True):
@@ -50,7 +50,7 @@ class KeyStore:
         self, path: Path | None = None, *, keyring: bool | None = None, env: Mapping[str, str] | None = None
     ) -> None:
         env = os.environ if env is None else env
-        self.path = path or config_dir(env) / "keys.json"
+        self.path: Path = path or config_dir(env) / "keys.json"
         wanted = env.get("POLYVOX_KEYRING", "").lower() in ("1", "true", "yes", "on")
         self._keyring = wanted if keyring is None else keyring
 

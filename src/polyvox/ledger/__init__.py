@@ -48,7 +48,7 @@ __all__ = [
     "NewPrice", "Repriced", "UsageRow", "default_place",
 ]  # fmt: skip
 
-log = logging.getLogger("polyvox.ledger")
+log: logging.Logger = logging.getLogger("polyvox.ledger")
 
 _DAY = 86400.0
 _OPENING = 30.0
@@ -98,20 +98,23 @@ class Ledger:
     ) -> None:
         _one_of("durability", durability, ("commit", "relaxed"))
         _one_of("privacy", privacy, ("none", "hashed", "full"))
-        self.relaxed = durability == "relaxed"
+        self.relaxed: bool = durability == "relaxed"
         self._owned = not isinstance(database, Database)
         if isinstance(database, Database):
-            self.database = database
+            self.database: Database = database
         else:
             self.database = Database(database, relaxed=self.relaxed, wall=wall)
-        self.privacy, self.retention = privacy, retention
-        self.clock, self.wall, self.random_bytes = clock, wall, random_bytes
+        self.privacy = privacy
+        self.retention: timedelta | None = retention
+        self.clock: Callable[[], float] = clock
+        self.wall: Callable[[], float] = wall
+        self.random_bytes: Callable[[int], bytes] = random_bytes
         given = Path(spool) if isinstance(spool, str | Path) else None
         self._folder = None if spool is False else spool_folder(self.database.address, given)
         self._bounds = {"spool_bytes": spool_bytes, "memory_rows": memory_rows}
         self._hash_key = hash_key
-        self.history = History(self.database)
-        self.upkeep = Upkeep(self.database, wall)
+        self.history: History = History(self.database)
+        self.upkeep: Upkeep = Upkeep(self.database, wall)
         self._rows = CallRows(self._written, self._keep)
         self._put = self.database.put
         self.database.on_back(self._back)
@@ -119,8 +122,8 @@ class Ledger:
         _ledgers.add(self)
 
     def _fresh(self) -> None:
-        self.instance = Instance(self._folder, self.random_bytes, self._now())
-        self.keeper = Keeper(
+        self.instance: Instance = Instance(self._folder, self.random_bytes, self._now())
+        self.keeper: Keeper = Keeper(
             self.database, self.instance, sync=not self.relaxed, wall=self.wall, clock=self.clock, **self._bounds
         )
         self._opened = False

@@ -26,8 +26,9 @@ class Instance:
     """One process at one ledger: a number by chance, and the lock that says it lives."""
 
     def __init__(self, folder: Path | None, random_bytes: Callable[[int], bytes], now: int) -> None:
-        self.folder, self.started = folder, now
-        self.number = int.from_bytes(random_bytes(8), "big") >> 1
+        self.folder: Path | None = folder
+        self.started: int = now
+        self.number: int = int.from_bytes(random_bytes(8), "big") >> 1
         self.lock: FileLock | None = None
 
     def hold(self) -> None:
@@ -52,7 +53,8 @@ class Register(Unit):
     """Makes a process known to others, at its start and whenever the database is back."""
 
     def __init__(self, instance: Instance, *, again: bool) -> None:
-        self.instance, self.again = instance, again
+        self.instance: Instance = instance
+        self.again: bool = again
 
     def apply(self, connection: Connection) -> None:
         """Write it down, and take the server's lock."""
@@ -81,15 +83,17 @@ class Claim:
     """A dead process whose rest this process takes over. lock is None where it left no file here."""
 
     def __init__(self, number: int, lock: FileLock | None, folder: Path | None) -> None:
-        self.number, self.lock = number, lock
-        self.spool = None if folder is None else folder / f"{number:016x}{SPOOL}"
+        self.number: int = number
+        self.lock: FileLock | None = lock
+        self.spool: Path | None = None if folder is None else folder / f"{number:016x}{SPOOL}"
 
 
 class FindDead(Unit):
     """Finds processes that are dead and not yet dealt with, and claims them; gives the claims."""
 
     def __init__(self, instance: Instance, found: Callable[[list[Claim]], None]) -> None:
-        self.instance, self.found = instance, found
+        self.instance: Instance = instance
+        self.found: Callable[[list[Claim]], None] = found
         self.claims: list[Claim] = []
 
     def apply(self, connection: Connection) -> list[Claim]:
@@ -143,7 +147,10 @@ class Bury(Unit):
     in_order = True
 
     def __init__(self, claim: Claim, now: int, marked: Callable[[int], None], left: Callable[[Claim], None]) -> None:
-        self.claim, self.now, self.marked, self.left = claim, now, marked, left
+        self.claim: Claim = claim
+        self.now: int = now
+        self.marked: Callable[[int], None] = marked
+        self.left: Callable[[Claim], None] = left
 
     def apply(self, connection: Connection) -> int:
         """Mark them; of several processes that do so at once one finds them open."""

@@ -21,7 +21,7 @@ from polyvox.ledger.values import LedgerHealth
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-log = logging.getLogger("polyvox.ledger")
+log: logging.Logger = logging.getLogger("polyvox.ledger")
 
 PAUSE = 1.0
 """Seconds before a file that could not be written is tried again: all that is in memory is tried with it."""
@@ -43,11 +43,18 @@ class Keeper:
         wall: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.database, self.instance, self.wall, self.clock = database, instance, wall, clock
-        self.memory_rows, self.sync, self.spool_bytes = memory_rows, sync, spool_bytes
-        self.spool = self._spool_of(instance.number)
+        self.database: Database = database
+        self.instance: Instance = instance
+        self.wall: Callable[[], float] = wall
+        self.clock: Callable[[], float] = clock
+        self.memory_rows: int = memory_rows
+        self.sync: bool = sync
+        self.spool_bytes: int = spool_bytes
+        self.spool: Spool | None = self._spool_of(instance.number)
         self.memory: dict[bytes, Written] = {}
-        self.lost = self.interrupted = self.spooled = 0
+        self.lost: int = 0
+        self.interrupted: int = 0
+        self.spooled: int = 0
         self.why: str | None = None
         self.since: float | None = None
         self._registered = False
@@ -239,7 +246,11 @@ class Drain(Unit):
     def __init__(
         self, keeper: Keeper, spool: Spool, then: Callable[[], None], gave_up: Callable[[], None], start: int = 0
     ) -> None:
-        self.keeper, self.spool, self.then, self.gave_up, self.start = keeper, spool, then, gave_up, start
+        self.keeper: Keeper = keeper
+        self.spool: Spool = spool
+        self.then: Callable[[], None] = then
+        self.gave_up: Callable[[], None] = gave_up
+        self.start: int = start
 
     def apply(self, connection: Connection) -> tuple[Page, int]:
         """Write one page."""

@@ -19,15 +19,15 @@ class Insert:
     JSON, which costs this process a quarter of the work and the server half."""
 
     def __init__(self, table: str, columns: Sequence[str], conflict: str, fixed: Sequence[str] = ()) -> None:
-        self.columns = tuple(columns)
+        self.columns: tuple[str, ...] = tuple(columns)
         zeros = ", 0" * len(fixed)
         names = ", ".join((*columns, *fixed))
         typed = ", ".join(f"{name} {'TEXT' if name in BYTES | TEXTS else 'BIGINT'}" for name in columns)
         taken = ", ".join(f"decode({name}, 'base64')" if name in BYTES else name for name in columns)
         into, tail = f"INSERT INTO {table} ({names})", f"ON CONFLICT {conflict}"
-        self.single = f"{into} VALUES ({', '.join('?' * len(columns))}{zeros}) {tail}"
+        self.single: str = f"{into} VALUES ({', '.join('?' * len(columns))}{zeros}) {tail}"
         given = f"json_to_recordset(?::json) AS given({typed})"
-        self.together = f"{into} SELECT {taken}{zeros} FROM {given} {tail}"  # noqa: S608 - names of ours
+        self.together: str = f"{into} SELECT {taken}{zeros} FROM {given} {tail}"  # noqa: S608 - names of ours
 
     def run(self, connection: Connection, rows: Sequence[Row]) -> None:
         """Write rows, no two of which may have the same key."""
@@ -86,7 +86,8 @@ class CallRows:
     def __init__(
         self, make: Callable[[Any], Written], keep: Callable[[Sequence[Written], DatabaseError], None]
     ) -> None:
-        self.prepare, self._keep = make, keep
+        self.prepare: Callable[[Any], Written] = make
+        self._keep = keep
 
     def apply(self, connection: Connection, rows: Sequence[Written]) -> None:
         """Write them all."""
@@ -101,7 +102,8 @@ class Opening(Unit):
     """The start of a call as a unit, to be written together with others."""
 
     def __init__(self, rows: CallRows, start: Any) -> None:
-        self.rows, self.start = rows, start
+        self.rows: CallRows = rows
+        self.start: Any = start
 
     def apply(self, connection: Connection) -> None:
         """Write it."""

@@ -37,8 +37,10 @@ class Spool:
     power cut."""
 
     def __init__(self, path: Path, *, most: int, sync: bool) -> None:
-        self.path, self.most, self.sync = path, most, sync
-        self.rows = 0
+        self.path: Path = path
+        self.most: int = most
+        self.sync: bool = sync
+        self.rows: int = 0
         self._size = 0
         self._torn = False
         with contextlib.suppress(OSError):

@@ -47,7 +47,8 @@ class Upkeep:
     """Work on a whole ledger. Its methods wait, for as long as it takes; call them outside of event loops."""
 
     def __init__(self, database: Database, wall: Callable[[], float] = time.time) -> None:
-        self.database, self.wall = database, wall
+        self.database: Database = database
+        self.wall: Callable[[], float] = wall
 
     def prune(self, before: datetime) -> int:
         """Remove calls that started before a time, and their attempts and texts; how many. Open calls stay: they end
@@ -106,7 +107,8 @@ class Prune(Unit):
     left."""
 
     def __init__(self, edge: int, again: Database | None = None) -> None:
-        self.edge, self.again = edge, again
+        self.edge: int = edge
+        self.again: Database | None = again
 
     def apply(self, connection: Connection) -> int:
         """Remove the oldest."""

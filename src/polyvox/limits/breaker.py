@@ -50,7 +50,7 @@ class Breaker:
     def __init__(self) -> None:
         self.until: float | None = None
         """Until when it is open; None while it is closed."""
-        self.opened = 0.0
+        self.opened: float = 0.0
         """Since when it has not been closed."""
         self._turn = self._row = 0
         self._pause = FIRST

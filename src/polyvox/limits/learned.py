@@ -38,7 +38,7 @@ class Pause:
     __slots__ = ("until",)
 
     def __init__(self) -> None:
-        self.until = -math.inf
+        self.until: float = -math.inf
 
     def ask(self, seconds: float, now: float, most: float = LONGEST_WISH) -> None:
         """A server asks for a pause of so many seconds. It never makes one shorter; nonsense is left out."""
@@ -97,9 +97,10 @@ class Learned:
     __slots__ = ("_concurrency", "_configured", "_refused", "_requests", "limits", "pause")
 
     def __init__(self, configured: Limits = NO_LIMITS, pause: Pause | None = None) -> None:
-        self.limits = self._configured = configured
+        self.limits: Limits = configured
+        self._configured = configured
         """What to take leases with."""
-        self.pause = pause if pause is not None else Pause()
+        self.pause: Pause = pause if pause is not None else Pause()
         self._refused: float | None = None
         self._concurrency, self._requests = _fresh()
 

@@ -25,9 +25,11 @@ class _Entry:
     __slots__ = ("first", "gone", "last", "requests", "tokens")
 
     def __init__(self, now: float) -> None:
-        self.first = self.last = now
-        self.requests = self.tokens = 0
-        self.gone = False
+        self.first: float = now
+        self.last: float = now
+        self.requests: int = 0
+        self.tokens: int = 0
+        self.gone: bool = False
 
 
 class _Gate:
@@ -36,7 +38,9 @@ class _Gate:
     __slots__ = ("entries", "in_flight", "requests", "tokens")
 
     def __init__(self) -> None:
-        self.in_flight = self.requests = self.tokens = 0
+        self.in_flight: int = 0
+        self.requests: int = 0
+        self.tokens: int = 0
         self.entries: deque[_Entry] = deque()
 
     def forget(self, now: float) -> None:
@@ -97,7 +101,7 @@ class MemoryLease:
         self._leases = leases
         self._gate: _Gate | None = gate
         self._entry = entry
-        self.tokens = tokens
+        self.tokens: int = tokens
 
     def settle(self, tokens: int | None = None) -> None:
         """See `Lease.settle`."""
@@ -189,7 +193,7 @@ class MemoryLeases(Watched):
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         # A call that was left behind may be found in the middle of counting, and gives back what it has.
-        self.lock = threading.RLock()
+        self.lock: threading.RLock = threading.RLock()
         self.dropped: deque[_Gate] = deque()
         self._clock = clock
         self._gates: dict[str, _Gate] = {}
@@ -256,4 +260,5 @@ class MemoryLeases(Watched):
     def after_fork(self) -> None:
         """In a child: what is in flight is the parent's, and nobody of the child's waits for it."""
         self.lock, self._watching = threading.RLock(), threading.RLock()
-        self.dropped, self.watchers, self._gates = deque(), (), {}
+        self.dropped, self._gates = deque(), {}
+        self.watchers: tuple[Callable[[], object], ...] = ()

@@ -36,7 +36,7 @@ _MOST_OWED = 10_000
 _AT_ONCE = 500
 _SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
-log = logging.getLogger("polyvox.limits")
+log: logging.Logger = logging.getLogger("polyvox.limits")
 
 
 class RedisLease:
@@ -105,8 +105,9 @@ class RedisLeases(Watched):
             raise InputError(f"lasts={lasts} leaves no time to renew a lease", hint="give seconds from 1")
         if failure not in ("open", "closed"):
             raise InputError(f"failure={failure!r} is not known", hint='say "open" or "closed"')
-        self.lasts, self.failure = lasts, failure
-        self.server = _Server(url, prefix=prefix, clock=clock)
+        self.lasts: float = lasts
+        self.failure = failure
+        self.server: _Server = _Server(url, prefix=prefix, clock=clock)
         self._memory = MemoryLeases(clock=clock)
         self._keepers: dict[asyncio.AbstractEventLoop, _Keeper] = {}
         self._count, self._name = itertools.count(), secrets.token_hex(8)
@@ -171,7 +172,8 @@ class RedisLeases(Watched):
         """In a child: what is in flight is the parent's."""
         for keeper in self._keepers.values():
             keeper.gone = True
-        self._keepers, self.watchers, self._watching = {}, (), threading.RLock()
+        self._keepers, self._watching = {}, threading.RLock()
+        self.watchers: tuple[Callable[[], object], ...] = ()
         self._name = secrets.token_hex(8)
 
     def _keeper(self) -> _Keeper:
@@ -196,7 +198,8 @@ class _Keeper:
     """Renews the leases of one event loop and gives them back, many at a time. Its task runs while there are any."""
 
     def __init__(self, leases: RedisLeases, loop: asyncio.AbstractEventLoop) -> None:
-        self.leases, self.loop = leases, loop
+        self.leases: RedisLeases = leases
+        self.loop: asyncio.AbstractEventLoop = loop
         self.gone = False
         self._held: dict[str, str] = {}
         self._owed: dict[str, list[_Owed]] = {}

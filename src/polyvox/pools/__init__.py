@@ -66,9 +66,9 @@ class Pools:
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.registry = registry
-        self.routing = routing or Routing()
+        self.routing: Routing = routing or Routing()
         self._make = make
-        self.shared = Shared(leases if leases is not None else MemoryLeases(clock=clock), clock, chance, rule)
+        self.shared: Shared = Shared(leases if leases is not None else MemoryLeases(clock=clock), clock, chance, rule)
         self._lock = threading.RLock()
         self._members: dict[str, Member] = {}
         self._before: dict[str, Member] = {}  # as they were; what was learned of them holds for who comes after them

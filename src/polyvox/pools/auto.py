@@ -17,7 +17,7 @@ from polyvox.types import Loss, Request
 if TYPE_CHECKING:
     from polyvox.engine import AnyDeployment, CallOptions
 
-log = logging.getLogger("polyvox.pools")
+log: logging.Logger = logging.getLogger("polyvox.pools")
 
 _CHOSEN = tuple([tier for tier in TIERS if tier != "local"])
 

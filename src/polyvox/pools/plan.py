@@ -42,14 +42,14 @@ class Chosen:
     def __init__(
         self, place: int, member: Member, request: Request, lease: Any, turn: int, began: float, taken: int
     ) -> None:
-        self.place = place
-        self.member = member
+        self.place: int = place
+        self.member: Member = member
         self.deployment: Any = member.deployment
-        self.request = request
-        self.lease = lease
-        self.turn = turn
-        self.began = began
-        self.taken = taken
+        self.request: Request = request
+        self.lease: Any = lease
+        self.turn: int = turn
+        self.began: float = began
+        self.taken: int = taken
         self.first: float | None = None
 
 
@@ -74,10 +74,10 @@ class Plan:
         self._wanted = wanted
         self._order: Iterator[int] = order
         self._deciding = deciding
-        self.tenant = tenant
-        self.first_token = routing.first_token
-        self.hedge_after = routing.hedge_after if len(pool.members) > 1 else None
-        self.continues = routing.continue_streams
+        self.tenant: str = tenant
+        self.first_token: float | None = routing.first_token
+        self.hedge_after: float | None = routing.hedge_after if len(pool.members) > 1 else None
+        self.continues: bool = routing.continue_streams
         self._full: list[int] = []  # places that had no room when their turn came
         self._alone: list[int] = []  # places that could serve it, and are left alone
         self._queued = False

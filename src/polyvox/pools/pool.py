@@ -37,7 +37,7 @@ class Shared:
         self.clock = clock
         self.chance = chance
         self.rule = rule
-        self.minted = Minted()
+        self.minted: Minted = Minted()
 
 
 class Queues:
@@ -102,29 +102,31 @@ class Pool:
         unusable: Sequence[Considered] = (),
     ) -> None:
         self.name = name
-        self.members = tuple(members)
+        self.members: tuple[Member, ...] = tuple(members)
         self.shared = shared
         self.routing = routing
         self.tier = tier
-        self.timeout = longest([member.timeout for member in self.members])
-        self.unusable = tuple(unusable)
-        self.model = self.members[0].deployment.model if self.members else name
-        self.candidates = Candidates(
+        self.timeout: float | None = longest([member.timeout for member in self.members])
+        self.unusable: tuple[Considered, ...] = tuple(unusable)
+        self.model: str = self.members[0].deployment.model if self.members else name
+        self.candidates: Candidates = Candidates(
             [
                 member.candidate(None if priorities is None else priorities[place])
                 for place, member in enumerate(self.members)
             ]
         )
-        self.hedging = Hedging(routing.hedge_share)
-        self.leases, self.clock, self.rule = shared.leases, shared.clock, shared.rule
-        self.minted = shared.minted
+        self.hedging: Hedging = Hedging(routing.hedge_share)
+        self.leases: Any = shared.leases
+        self.clock: Callable[[], float] = shared.clock
+        self.rule: Callable[[], RetryRule] = shared.rule
+        self.minted: Minted = shared.minted
         self.notes: tuple[Loss, ...] = ()
         self._strategy = strategy_of(routing.strategy)
         self._breakers = [member.breaker for member in self.members]
         # One for each protocol and its habits: what they must do is the same for all of these.
         kinds = {_kind(member.deployment): member.deployment for member in self.members}
-        self.kinds = tuple(kinds.values())
-        self.choosy = len(self.members) > 1 or tier == "local"
+        self.kinds: tuple[AnyDeployment, ...] = tuple(kinds.values())
+        self.choosy: bool = len(self.members) > 1 or tier == "local"
         # Who may have minted what is named so: by the name of the entry, and of the model where several keys serve it.
         self._minters: dict[str, set[int]] = {}
         for place, member in enumerate(self.members):
@@ -132,7 +134,7 @@ class Pool:
                 if minter is not None:
                     self._minters.setdefault(minter, set()).add(place)
         self._queues: dict[asyncio.AbstractEventLoop, Queues] = {}
-        self.out = _NOBODY
+        self.out: frozenset[int] = _NOBODY
         """The places of those who are left alone just now."""
 
     def __repr__(self) -> str:

@@ -97,14 +97,16 @@ class Member:
         rates: Rates | None = None,
         before: Member | None = None,
     ) -> None:
-        self.entry = entry
-        self.name = entry.name
-        self.deployment = deployment
-        self.abilities = abilities
-        self.rates = rates
+        self.entry: Entry = entry
+        self.name: str = entry.name
+        self.deployment: AnyDeployment = deployment
+        self.abilities: Abilities = abilities
+        self.rates: Rates | None = rates
         if before is None:
-            self.standing, self.breaker, self.budget = Standing(), Breaker(), RetryBudget()
-            self.learned = Learned(entry.limits)
+            self.standing: Standing = Standing()
+            self.breaker: Breaker = Breaker()
+            self.budget: RetryBudget = RetryBudget()
+            self.learned: Learned = Learned(entry.limits)
         else:
             # The same one under other settings: what was learned of it holds.
             self.standing, self.breaker, self.budget = before.standing, before.breaker, before.budget
@@ -168,7 +170,7 @@ class Hedging:
     __slots__ = ("_left", "_most", "share")
 
     def __init__(self, share: float, most: float = 10.0) -> None:
-        self.share = share
+        self.share: float = share
         self._left = min(1.0, share * most)
         self._most = most
 

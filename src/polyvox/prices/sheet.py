@@ -51,7 +51,8 @@ class Sheet:
     __slots__ = ("_edges", "_found", "_hours", "_since", "_when", "model")
 
     def __init__(self, model: Model, when: Mapping[str, str]) -> None:
-        self.model, self._when = model, dict(when)
+        self.model: Model = model
+        self._when = dict(when)
         self._since = sorted({row.since for row in model.prices if row.since is not None})
         self._hours = sorted({edge for row in model.prices if row.hours is not None for edge in row.hours})
         self._edges = sorted({row.above for row in model.prices if row.above})

@@ -21,7 +21,7 @@ from polyvox.registry.rows import Rows
 from polyvox.registry.tables import WRONG, made, read
 from polyvox.registry.values import Entry
 
-log = logging.getLogger("polyvox.registry")
+log: logging.Logger = logging.getLogger("polyvox.registry")
 
 
 class _Followed(Asked):
@@ -101,7 +101,7 @@ class FileRegistry(_Followed):
 
     def __init__(self, path: str | os.PathLike[str], *, settings: Settings | None = None) -> None:
         super().__init__(settings)
-        self.path = Path(path).expanduser().absolute()
+        self.path: Path = Path(path).expanduser().absolute()
         self._text: str | None = None
         self._error: ConfigError | None = None
         self._stamp: object = None

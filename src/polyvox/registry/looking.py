@@ -31,7 +31,7 @@ class Look:
         self._file: Identity | None = None
         self._data: int | None = None
         self._newest: int | None = None
-        self.is_new = True  # nothing was seen through this connection
+        self.is_new: bool = True  # nothing was seen through this connection
 
     def changed(self) -> bool:
         """Whether anything in the database may have changed since what was last `seen`."""

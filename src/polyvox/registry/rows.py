@@ -13,8 +13,8 @@ class Rows:
     __slots__ = ("_names", "active", "entries", "tiers")
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
-        self.entries = tuple(entries)
-        self.active = tuple([entry for entry in self.entries if entry.active])
+        self.entries: tuple[Entry, ...] = tuple(entries)
+        self.active: tuple[Entry, ...] = tuple([entry for entry in self.entries if entry.active])
         tiers: dict[str, list[Entry]] = {}
         names: dict[str, Entry] = {}
         for entry in self.active:
@@ -24,7 +24,7 @@ class Rows:
         for entry in self.active:  # a name goes before all aliases
             for alias in entry.aliases:
                 names.setdefault(alias, entry)
-        self.tiers = {tier: tuple(found) for tier, found in tiers.items()}
+        self.tiers: dict[str, tuple[Entry, ...]] = {tier: tuple(found) for tier, found in tiers.items()}
         self._names = names
 
     def __repr__(self) -> str:

@@ -31,7 +31,7 @@ class Registries(Asked):
             if not isinstance(source, Registry):
                 raise InputError(f"{type(source).__name__} is no registry", hint="see polyvox.registry.Registry")
         self.sources = sources
-        self.asks = any(source.asks for source in sources)
+        self.asks: bool = any(source.asks for source in sources)
         self._lock = threading.Lock()
         self._held: tuple[tuple[object, ...], Rows] = ((), Rows())
 

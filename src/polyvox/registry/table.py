@@ -31,7 +31,7 @@ from polyvox.registry.values import Entry
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-log = logging.getLogger("polyvox.registry")
+log: logging.Logger = logging.getLogger("polyvox.registry")
 
 _LIMITS = ("concurrency", "requests_per_minute", "tokens_per_minute")
 _COLUMNS = (
@@ -79,8 +79,8 @@ class TableRegistry(Asked):
     ) -> None:
         super().__init__(settings)
         self._owned = not isinstance(database, Database)
-        self.database = database if isinstance(database, Database) else Database(database)
-        self.asks = self.database.address.kind == "postgresql"
+        self.database: Database = database if isinstance(database, Database) else Database(database)
+        self.asks: bool = self.database.address.kind == "postgresql"
         self._clock = clock
         self._rows = Rows()
         self._closed = False

@@ -216,9 +216,9 @@ class Wanted:
         local_only: bool = False,
         count: Callable[[Any], int] | None = None,
     ) -> None:
-        self.request = request
-        self.now = now
-        self.local_only = local_only
+        self.request: Any = request
+        self.now: float = now
+        self.local_only: bool = local_only
         self._count = count
         self._needs: Needs | None = None
 

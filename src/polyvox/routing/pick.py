@@ -35,14 +35,14 @@ class Standing:
     __slots__ = ("calls", "errors", "first_token", "heard", "heard_at", "in_flight", "rate_at", "tokens_per_second")
 
     def __init__(self) -> None:
-        self.in_flight = 0
-        self.calls = 0
-        self.errors = 0
-        self.heard = 0
+        self.in_flight: int = 0
+        self.calls: int = 0
+        self.errors: int = 0
+        self.heard: int = 0
         self.first_token: float | None = None
-        self.heard_at = 0.0
+        self.heard_at: float = 0.0
         self.tokens_per_second: float | None = None
-        self.rate_at = 0.0
+        self.rate_at: float = 0.0
 
     def begun(self) -> None:
         """An attempt is under way."""
@@ -140,21 +140,21 @@ class Candidates:
     __slots__ = ("abilities", "groups", "names", "places", "priorities", "rates", "standings", "weights")
 
     def __init__(self, candidates: Sequence[Candidate]) -> None:
-        self.names = tuple([one.name for one in candidates])
-        self.places = {name: place for place, name in enumerate(self.names)}
+        self.names: tuple[str, ...] = tuple([one.name for one in candidates])
+        self.places: dict[str, int] = {name: place for place, name in enumerate(self.names)}
         if len(self.places) != len(self.names):
             twice = next(name for name in self.names if self.names.count(name) > 1)
             raise InputError(f"two candidates are called {twice!r}", hint="give each a name of its own")
         for one in candidates:
             if one.weight and not _LIGHTEST <= one.weight <= _HEAVIEST:
                 raise InputError(f"{one.name}: a weight is 0 or from {_LIGHTEST} to {_HEAVIEST}, not {one.weight!r}")
-        self.weights = tuple([float(one.weight) for one in candidates])
-        self.priorities = tuple([one.priority for one in candidates])
-        self.standings = tuple([one.standing or Standing() for one in candidates])
-        self.rates = tuple([one.rates for one in candidates])
-        self.abilities = tuple([one.abilities for one in candidates])
+        self.weights: tuple[float, ...] = tuple([float(one.weight) for one in candidates])
+        self.priorities: tuple[int, ...] = tuple([one.priority for one in candidates])
+        self.standings: tuple[Standing, ...] = tuple([one.standing or Standing() for one in candidates])
+        self.rates: tuple[Rates | None, ...] = tuple([one.rates for one in candidates])
+        self.abilities: tuple[Abilities, ...] = tuple([one.abilities for one in candidates])
         ranks = sorted({(one.priority, not one.weight) for one in candidates})
-        self.groups = tuple([
+        self.groups: tuple[Group, ...] = tuple([
             _group(self, rank[0], [
                 place for place, one in enumerate(candidates) if (one.priority, not one.weight) == rank
             ])
@@ -302,13 +302,13 @@ class Order:
         only: Collection[int] | None = None,
         key: int | None = None,
     ) -> None:
-        self.candidates = candidates
-        self.strategy = strategy
-        self.wanted = wanted
+        self.candidates: Candidates = candidates
+        self.strategy: Strategy = strategy
+        self.wanted: Wanted = wanted
         self.scores: dict[int, Scores] = {}
         self._chance = chance
-        self.only = only
-        self.key = key
+        self.only: Collection[int] | None = only
+        self.key: int | None = key
         self._near = strategy.near if key is None else strategy.sticky
         self._first: tuple[int, ...] = ()
         if first:

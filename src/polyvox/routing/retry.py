@@ -63,8 +63,8 @@ class RetryBudget:
     __slots__ = ("capacity", "left")
 
     def __init__(self, capacity: int = 500) -> None:
-        self.capacity = capacity
-        self.left = capacity
+        self.capacity: int = capacity
+        self.left: int = capacity
 
     def take(self, kind: str) -> int:
         """The tokens that a retry after an error of this kind took; 0 where there are too few, so no retry."""

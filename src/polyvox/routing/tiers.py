@@ -95,7 +95,7 @@ class Scorer:
     __slots__ = ("_known", "_pattern", "_signs", "_words", "tiers", "weights")
 
     def __init__(self, weights: Weights) -> None:
-        self.weights = weights
+        self.weights: Weights = weights
         tables = {name: getattr(weights, name) for name in _TEXTUAL}
         # As bytes: the words of a question are found faster so.
         self._words = {word.encode(): name for name, table in tables.items() for word in table.words}
@@ -105,7 +105,7 @@ class Scorer:
         longest = sorted(self._signs, key=lambda sign: (-len(sign), sign))
         self._pattern = re.compile("|".join(map(re.escape, longest)) or r"(?!)")
         chosen = [(tier.least, name) for name, tier in weights.tiers.items() if tier.least is not None]
-        self.tiers = sorted(chosen, reverse=True)
+        self.tiers: list[tuple[int, str]] = sorted(chosen, reverse=True)
 
     def __call__(self, request: Request, needs: Needs | None = None) -> Scored:
         """See `score`."""

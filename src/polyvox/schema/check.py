@@ -59,7 +59,7 @@ class Run:
 
     def __init__(self, root: Schema | bool) -> None:
         self.root = root
-        self.steps = 0
+        self.steps: int = 0
 
     def step(self, depth: int) -> None:
         """Count one step; BoundError past a bound."""

@@ -67,7 +67,7 @@ class SQLiteStore:
         wall: Callable[[], float] | None = None,
     ) -> None:
         bounds(max_entries, max_bytes)
-        self.path = Path(path).expanduser().absolute()
+        self.path: Path = Path(path).expanduser().absolute()
         if self.path.is_dir():
             raise ConfigError(f"{self.path} is a folder, not a store", hint="name a file in it")
         refuse_text(self.path)

@@ -22,7 +22,7 @@ from polyvox.database.files import (
     warn_of_network,
 )
 
-log = logging.getLogger("polyvox.stores")
+log: logging.Logger = logging.getLogger("polyvox.stores")
 
 OURS = 0x50565843
 """What `PRAGMA application_id` says of our file: "PVXC"."""

@@ -62,7 +62,7 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._file = StoreFile(self._path, self._wall)
         self._rows = Rows(*self._bounds, wall=self._wall, tally=self._tally)
-        self.closed = False
+        self.closed: bool = False
 
     def put(self, item: Item) -> bool:
         """Hand something over; False where it is closed or has too much to do."""

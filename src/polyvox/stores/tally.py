@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 from polyvox.keys import redact
 from polyvox.stores.contract import StoreStats
 
-log = logging.getLogger("polyvox.stores")
+log: logging.Logger = logging.getLogger("polyvox.stores")
 
 Counted = Literal["hits", "misses", "stored", "evictions", "expired", "damaged", "errors"]
 

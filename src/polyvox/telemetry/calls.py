@@ -7,7 +7,7 @@ from typing import Any
 
 from polyvox.telemetry import facts
 
-log = logging.getLogger("polyvox.calls")
+log: logging.Logger = logging.getLogger("polyvox.calls")
 
 
 class CallLog:

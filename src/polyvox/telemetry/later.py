@@ -14,7 +14,7 @@ from typing import Any
 
 from polyvox.telemetry.forks import watch_forks
 
-log = logging.getLogger("polyvox.telemetry")
+log: logging.Logger = logging.getLogger("polyvox.telemetry")
 
 _AT_EXIT = 2.0  # seconds a program that ends waits for what is left
 
@@ -28,8 +28,8 @@ class Later:
     def __init__(self, name: str, most: int = 2048) -> None:
         self._name = name
         self._most = most
-        self.dropped = 0
-        self.failed = 0
+        self.dropped: int = 0
+        self.failed: int = 0
         self._closed = False
         self.after_fork()
         watch_forks(self)

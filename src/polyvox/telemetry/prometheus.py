@@ -111,7 +111,7 @@ class Prometheus:
             raise MissingExtraError(
                 "prometheus-client is not installed", hint="pip install 'polyvox[prometheus]'", sent="no"
             ) from error
-        self.registry = prometheus_client.CollectorRegistry() if registry is None else registry
+        self.registry: Any = prometheus_client.CollectorRegistry() if registry is None else registry
         self._models, self._providers = Places(most_models, models), Places(most_models)
         self._underway: Underway[bool] = Underway()
         self._tallies: dict[tuple[str, ...], Tally] = {}

@@ -21,9 +21,9 @@ class Times:
     __slots__ = ("counts", "edges", "total")
 
     def __init__(self, edges: tuple[float, ...]) -> None:
-        self.edges = edges
-        self.counts = [0] * (len(edges) + 1)
-        self.total = 0.0
+        self.edges: tuple[float, ...] = edges
+        self.counts: list[int] = [0] * (len(edges) + 1)
+        self.total: float = 0.0
 
     def add(self, seconds: float) -> None:
         """Count one; what is no time is not counted."""
@@ -62,4 +62,4 @@ class Tally:
 
     def __init__(self, edges: Mapping[str, tuple[float, ...]]) -> None:
         self.counts: defaultdict[Key, float] = defaultdict(float)
-        self.times = _Timed(edges)
+        self.times: _Timed = _Timed(edges)

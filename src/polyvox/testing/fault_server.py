@@ -138,7 +138,7 @@ class FaultServer:
     ) -> None:
         self.script: Sequence[Step] = script
         self.requests: list[bytes] = []
-        self.connections = 0
+        self.connections: int = 0
         self.read_requests = read_requests
         self._tls = tls
         self._receive_buffer = receive_buffer
@@ -148,7 +148,7 @@ class FaultServer:
         self._tasks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._main, daemon=True)
-        self.port = 0
+        self.port: int = 0
 
     @property
     def url(self) -> str:

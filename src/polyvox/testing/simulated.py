@@ -135,15 +135,19 @@ class Served:
     )  # fmt: skip
 
     def __init__(self, name: str, number: int, caller: str, begun: float) -> None:
-        self.name, self.number, self.caller, self.begun = name, number, caller, begun
+        self.name: str = name
+        self.number: int = number
+        self.caller: str = caller
+        self.begun: float = begun
         self.over: float | None = None
         self.fate: str | None = None
         self.kind: str | None = None
         self.sent: Sent | None = None
-        self.retryable = False
+        self.retryable: bool = False
         self.wish: float | None = None
-        self.tokens = self.told = 0
-        self.open = False
+        self.tokens: int = 0
+        self.told: int = 0
+        self.open: bool = False
 
     def words(self, start: int, end: int) -> str:
         """These of its tokens; none is another attempt's, or comes twice."""
@@ -199,9 +203,9 @@ class SimulatedDeployment:
 
     def __init__(self, name: str, virtual: Virtual, manner: Manner | None = None) -> None:
         self.model = name
-        self.name = f"{self.provider}/{name}"
-        self.manner = manner or Manner()
-        self.money = None
+        self.name: str = f"{self.provider}/{name}"
+        self.manner: Manner = manner or Manner()
+        self.money: SimulatedMoney | None = None
         if self.manner.prices is not None:
             self.money = SimulatedMoney(self.manner.prices, self.manner.answer[1])
         self.served: list[Served] = []
@@ -325,7 +329,9 @@ class _Attempt:
         error: PolyvoxError | None,
         after: float | None,
     ) -> None:
-        self.at, self.served, self.error = at, served, error
+        self.at: SimulatedDeployment = at
+        self.served: Served = served
+        self.error: PolyvoxError | None = error
         manner, now = at.manner, served.begun
         first = at.draw_first() * conditions.slow if after is None else after
         at.busy += 1
@@ -338,13 +344,13 @@ class _Attempt:
         if error is None and first > manner.first_byte:
             first = manner.first_byte
             self.error = CallTimeoutError("no first byte", sent="yes")
-        self.due = now + first
-        self.pace = conditions.slow / manner.per_second
+        self.due: float = now + first
+        self.pace: float = conditions.slow / manner.per_second
         self.trouble = one_of(conditions.troubles, at.draw())
         # Before anything, before the first words, after any of them, or where only the end was missing.
-        self.trouble_at = int(at.draw() * (tokens + 2)) - 1
-        self.input = tokens_of(request)
-        self.usage = Usage() if at.draw() < manner.silent else Usage(
+        self.trouble_at: int = int(at.draw() * (tokens + 2)) - 1
+        self.input: int = tokens_of(request)
+        self.usage: Usage = Usage() if at.draw() < manner.silent else Usage(
             input=self.input, output=tokens, total=self.input + tokens, source="provider"
         )  # fmt: skip
 
@@ -485,7 +491,7 @@ class SimulatedReader:
     __slots__ = ("done",)
 
     def __init__(self) -> None:
-        self.done = False
+        self.done: bool = False
 
     def feed(self, data: Any) -> list[Event]:
         """See `Reader`."""

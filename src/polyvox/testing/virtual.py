@@ -8,7 +8,7 @@ import gc
 import hashlib
 import random
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import Context
 from heapq import heappop, heappush
@@ -130,7 +130,7 @@ class Trace:
         self._now = now
         self._hash = hashlib.blake2b(digest_size=16)
         self.lines: list[str] | None = [] if keep else None
-        self.count = 0
+        self.count: int = 0
 
     def note(self, line: str) -> None:
         """Write down what happens now."""
@@ -159,8 +159,8 @@ class Virtual:
 
     def __init__(self, seed: int | str, *, keep: bool = False) -> None:
         self.seed = seed
-        self.trace = Trace(self.now, keep)
-        self.sleep = asyncio.sleep
+        self.trace: Trace = Trace(self.now, keep)
+        self.sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
         self.chance: Callable[[], float] = self.draw("chance").random
         self.random_bytes: Callable[[int], bytes] = self.draw("bytes").randbytes
         self._loop: VirtualLoop | None = None

@@ -55,8 +55,8 @@ class FaultTransport:
         seed: int = 0,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
-        self.plan = plan_from(plan, "transport")
-        self.calls = 0
+        self.plan: tuple[Fault, ...] = plan_from(plan, "transport")
+        self.calls: int = 0
         self.done: dict[str, int] = {}
         self._inner = inner
         self._schedule = Schedule(self.plan, seed)
@@ -185,7 +185,7 @@ class FaultExchange(_Readable):
         sleep: Sleep,
         note: Callable[[str], None],
     ) -> None:
-        self.status = inner.status
+        self.status: int = inner.status
         self._inner = inner
         self._fault = fault
         self._idle = idle

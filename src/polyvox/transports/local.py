@@ -351,7 +351,7 @@ class LocalExchange:
     together to one answer; a piece that is neither is an answer."""
 
     def __init__(self, run: _Run | None, timeouts: Timeouts, *, streamed: bool, joined: bool) -> None:
-        self.status = 200
+        self.status: int = 200
         self.headers: Mapping[str, str] = _JSON
         self._run = run
         self._streamed = streamed

@@ -26,7 +26,7 @@ from polyvox.keys import MASK, is_secret_name, redact
 from polyvox.transports import Exchange, Outgoing, Timeouts, Transport
 from polyvox.transports.replay import _body, record_of
 
-log = logging.getLogger("polyvox.transports.record")
+log: logging.Logger = logging.getLogger("polyvox.transports.record")
 
 _MODE = 0o600
 _LONGEST_PAUSE = 3600.0  # what a record may hold
@@ -106,7 +106,7 @@ class RecordExchange:
         keep: Callable[[Outgoing, Exchange, list[Heard], bool], None],
         clock: Callable[[], float],
     ) -> None:
-        self.status = inner.status
+        self.status: int = inner.status
         self._inner = inner
         self._outgoing = outgoing
         self._keep = keep

@@ -137,7 +137,7 @@ class ReplayExchange:
     """See `transports.Exchange`."""
 
     def __init__(self, record: Record, idle: float | None) -> None:
-        self.status = record.status
+        self.status: int = record.status
         self.headers: Mapping[str, str] = {name.lower(): value for name, value in record.headers.items()}
         self._record = record
         self._idle = idle

@@ -254,6 +254,8 @@ def _usage_of(said: Any) -> tuple[Usage, bool]:
     for field, value in counts.items():
         _check_count(_NAMES[field][0], value)
     cost = _amount(_of(said, "cost"))
+    if _of(said, "source") == "missing":
+        return Usage(cost=cost), _of(said, "cached") is True  # its counts are none
     known = any(value is not None for value in counts.values())
     if not known and cost is None:
         raise InputError(

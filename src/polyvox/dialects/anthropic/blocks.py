@@ -46,7 +46,7 @@ class Scope:
 
     def __init__(self, at: Endpoint) -> None:
         self.at = at
-        self.strict_version = version_of(at) >= STRICT_VERSION
+        self.strict_version: bool = version_of(at) >= STRICT_VERSION
         self.losses: list[Loss] = []
 
     def is_foreign(self, origin: str | None) -> bool:

@@ -79,7 +79,7 @@ class Reader:
     """Reads one streamed answer; see `polyvox.dialects.Reader`. The framing shows in the first bytes."""
 
     def __init__(self, at: Endpoint) -> None:
-        self.done = False
+        self.done: bool = False
         self._at = at
         self._frames: SSE | AwsEventStream | _Whole | None = None
         self._head = b""

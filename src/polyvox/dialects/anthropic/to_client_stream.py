@@ -98,9 +98,9 @@ class Writer:
     content_type = "text/event-stream"
 
     def __init__(self, asked: Peek) -> None:
-        self.done = False
+        self.done: bool = False
         self._scope = _Once(Endpoint())
-        self.losses = self._scope.losses
+        self.losses: list[Loss] = self._scope.losses
         self._asked = asked
         self._out: list[bytes] = []
         self._started: Started | None = None

@@ -21,7 +21,7 @@ class BedrockConverse:
     """
 
     name = NAME
-    needs_bytes = frozenset({"image", "audio", "video", "file"})
+    needs_bytes: frozenset[str] = frozenset({"image", "audio", "video", "file"})
     own_places: tuple[str, ...] = ("s3://",)
 
     # ---- asking -------------------------------------------------------------------------------

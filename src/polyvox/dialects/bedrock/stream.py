@@ -74,7 +74,7 @@ class Reader:
     """Reads one streamed answer; see `polyvox.dialects.Reader`. The framing shows in the first byte."""
 
     def __init__(self, at: Endpoint) -> None:
-        self.done = False
+        self.done: bool = False
         self._at = at
         self._frames: AwsEventStream | None = None
         self._whole = b""  # of an answer that turned out not to be a stream

@@ -101,9 +101,9 @@ class Writer:
     content_type = STREAM_TYPE
 
     def __init__(self, asked: Peek) -> None:
-        self.done = False
+        self.done: bool = False
         self._scope = _Once(Endpoint())
-        self.losses = self._scope.losses
+        self.losses: list[Loss] = self._scope.losses
         self._asked = asked
         self._out: list[bytes] = []
         self._begun = False

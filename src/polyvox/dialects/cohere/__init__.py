@@ -23,7 +23,7 @@ class CohereChat:
 
     name = NAME
     # Of a file only the text can be said, so it must be at hand.
-    needs_bytes = frozenset({"file"})
+    needs_bytes: frozenset[str] = frozenset({"file"})
     own_places: tuple[str, ...] = ()
 
     def encode_request(self, request: Request, at: Endpoint) -> Encoded:

@@ -105,7 +105,7 @@ class CohereReader:
     """See `dialects.Reader`. The event named message-end is the last."""
 
     def __init__(self, at: Endpoint) -> None:
-        self.done = False
+        self.done: bool = False
         self._at = at
         self._frames = SSE()
         self._head: bytearray | None = bytearray()  # the start of the body, until it is known to be a stream

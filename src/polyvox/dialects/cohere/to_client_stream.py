@@ -84,7 +84,7 @@ class CohereWriter:
     content_type = "text/event-stream"
 
     def __init__(self) -> None:
-        self.done = False
+        self.done: bool = False
         self.losses: list[Loss] = []
         self._begun = False
         self._items = 0

@@ -121,7 +121,7 @@ SETTINGS = (
     ("logprobs", "responseLogprobs"),
     ("top_logprobs", "logprobs"),
 )
-FREE_TEXT = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
+FREE_TEXT: dict[str, Any] = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
 
 # Files kept by the provider, for the project that sent them. Every other link is one to us.
 FILE = re.compile(r"(?:https://[^/]+/v\d\w*/)?files/[^/?#]+")
@@ -151,7 +151,7 @@ CAMEL = (
     "createTime", "responseFormat", "translationConfig", "enableAffectiveDialog", "generationOutputConfig",
     "labels", "retrieval",
 )  # fmt: skip
-_SNAKE = {snake: name for name in CAMEL if (snake := re.sub("[A-Z]", lambda m: "_" + m[0].lower(), name)) != name}
+_SNAKE = {re.sub("[A-Z]", lambda m: "_" + m[0].lower(), name): name for name in CAMEL if name != name.lower()}
 _KNOWN_SNAKE = frozenset(_SNAKE)
 
 

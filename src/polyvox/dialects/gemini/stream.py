@@ -124,7 +124,7 @@ class GeminiReader:
     """See `dialects.Reader`. The end is told when the stream closes: the usage may come behind the last words."""
 
     def __init__(self, at: Endpoint) -> None:
-        self.done = False
+        self.done: bool = False
         self._at = at
         self._pieces = Pieces()
         self._started = False

@@ -38,6 +38,7 @@ from polyvox.types import (
     Failed,
     FinishReason,
     LogprobsAdded,
+    Loss,
     PartAdded,
     ReasoningDelta,
     ReasoningProof,
@@ -105,13 +106,13 @@ class GeminiWriter:
     """
 
     def __init__(self, framing: str = "") -> None:
-        self.done = False
+        self.done: bool = False
         self._framing = _FRAMINGS.get(framing, _EVENTS)
-        self.content_type = self._framing.content_type
+        self.content_type: str = self._framing.content_type
         self._before = self._framing.first  # what stands before the next piece
         self._words = self._framing.before + _WORDS
         self._scope = AnswerScope()
-        self.losses = self._scope.losses
+        self.losses: list[Loss] = self._scope.losses
         self._begun = False
         self._head: Json = {}
         self._first = _Answer()

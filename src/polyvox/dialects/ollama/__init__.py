@@ -23,7 +23,7 @@ class OllamaChat:
 
     name = NAME
     # Of a file only the text can be said, so it must be at hand.
-    needs_bytes = frozenset({"image", "file"})
+    needs_bytes: frozenset[str] = frozenset({"image", "file"})
     own_places: tuple[str, ...] = ()
 
     def encode_request(self, request: Request, at: Endpoint) -> Encoded:

@@ -104,7 +104,7 @@ class OllamaPullReader:
     """See `PullReader`. A line is one JSON object; the one with the status "success" is the last."""
 
     def __init__(self) -> None:
-        self.done = False
+        self.done: bool = False
         self.error: PolyvoxError | None = None
         # Not `framing.NDJSON`: its bounds are those of answers, and a large model takes more lines than these have.
         self._pending = b""

@@ -4,7 +4,7 @@ it or leaves it. Whatever has one key more goes the general way in `answer`."""
 from __future__ import annotations
 
 from operator import attrgetter
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -27,7 +27,7 @@ class _Metrics(Struct, kw_only=True, gc=False):
 
 
 METRICS = _Metrics.__struct_fields__
-metrics_of = attrgetter(*METRICS)
+metrics_of: attrgetter[tuple[Any, ...]] = attrgetter(*METRICS)
 
 
 class PlainAnswer(_Metrics, kw_only=True, forbid_unknown_fields=True, gc=False):

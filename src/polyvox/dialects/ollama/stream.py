@@ -75,7 +75,7 @@ class OllamaReader:
     """See `dialects.Reader`. A line is one JSON object; the one with done true is the last."""
 
     def __init__(self, at: Endpoint) -> None:
-        self.done = False
+        self.done: bool = False
         self._at = at
         self._lines = NDJSON()
         self._started = False

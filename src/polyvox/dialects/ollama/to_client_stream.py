@@ -78,7 +78,7 @@ class OllamaWriter:
     content_type = "application/x-ndjson"
 
     def __init__(self) -> None:
-        self.done = False
+        self.done: bool = False
         self.losses: list[Loss] = []
         self._head: dict[str, Any] = {}
         self._words = b""  # a line of words, up to the words

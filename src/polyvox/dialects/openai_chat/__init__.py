@@ -21,7 +21,7 @@ class OpenAIChat:
     """The dialect; it has no state, one object serves every call."""
 
     name = "openai.chat"
-    needs_bytes = frozenset({"audio", "file"})
+    needs_bytes: frozenset[str] = frozenset({"audio", "file"})
     own_places: tuple[str, ...] = ()
 
     def encode_request(self, request: Request, at: Endpoint) -> Encoded:

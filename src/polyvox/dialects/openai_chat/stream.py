@@ -168,7 +168,7 @@ class ChatReader:
     """See `dialects.Reader`."""
 
     def __init__(self, at: Endpoint) -> None:
-        self.done = False
+        self.done: bool = False
         self._at = at
         self._sse = SSE()
         self._plain: bytearray | None = bytearray()  # a body that is no event stream; None once it is one

@@ -50,7 +50,7 @@ class Saying:
     __slots__ = ("losses",)
 
     def __init__(self, losses: list[Loss]) -> None:
-        self.losses = losses
+        self.losses: list[Loss] = losses
 
     def lose(self, field: str, why: str, severity: Literal["note", "loss"] = "loss") -> None:
         """Keep a loss, once."""

@@ -106,7 +106,7 @@ class ChatWriter:
     content_type = "text/event-stream"
 
     def __init__(self, asked: Peek) -> None:
-        self.done = False
+        self.done: bool = False
         self.losses: list[Loss] = []
         self._out = Saying(self.losses)
         self._asked = asked

@@ -28,7 +28,7 @@ class OpenAIResponses:
     """
 
     name = NAME
-    needs_bytes = frozenset({"audio"})
+    needs_bytes: frozenset[str] = frozenset({"audio"})
     own_places: tuple[str, ...] = ()
 
     def encode_request(self, request: Request, at: Endpoint) -> Encoded:

@@ -52,9 +52,9 @@ class Scope:
     __slots__ = ("at", "called", "kinds", "losses", "stored")
 
     def __init__(self, at: Endpoint, stored: bool = True) -> None:
-        self.at = at
+        self.at: Endpoint = at
         self.losses: list[Loss] = []
-        self.stored = stored  # whether the server keeps what it answers
+        self.stored: bool = stored  # whether the server keeps what it answers
         self.kinds: dict[str, Literal["function", "custom"]] = {}  # id of a call -> its kind
         self.called: dict[str, str] = {}  # id of a call -> the name of its function
 

@@ -33,6 +33,7 @@ from polyvox.types import (
     ExtraAdded,
     Failed,
     LogprobsAdded,
+    Loss,
     Part,
     PartAdded,
     Reasoning,
@@ -109,9 +110,9 @@ class ResponsesWriter:
     content_type = "text/event-stream"
 
     def __init__(self, asked: Peek) -> None:
-        self.done = False
+        self.done: bool = False
         self._scope = Saying()
-        self.losses = self._scope.losses
+        self.losses: list[Loss] = self._scope.losses
         self._asked = asked
         self._out: list[bytes] = []
         self._number = 0

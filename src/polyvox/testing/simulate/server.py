@@ -10,7 +10,7 @@ import logging
 import random
 import re
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs
@@ -43,9 +43,10 @@ from polyvox.testing.simulate.routes import (
     route_of,
 )
 from polyvox.transports.fault_plan import Schedule
+from polyvox.transports.replay import Chunk
 from polyvox.types import Failed
 
-log = logging.getLogger("polyvox.testing.simulate")
+log: logging.Logger = logging.getLogger("polyvox.testing.simulate")
 
 MAX_BODY = 64 << 20
 _BODYLESS = frozenset({204, 304})  # answers that HTTP ends with their head
@@ -57,16 +58,16 @@ class State:
     """All that a reset forgets."""
 
     def __init__(self, options: Options, changed: threading.Condition) -> None:
-        self.tally = Tally(changed, options.keep)
-        self.schedule = Schedule(options.plan, options.seed)
-        self.limits = Limits(options.rpm, options.tpm, options.concurrent)
-        self.recorded = None if options.records is None else Recorded(options.records)
-        self.strict = options.strict
+        self.tally: Tally = Tally(changed, options.keep)
+        self.schedule: Schedule = Schedule(options.plan, options.seed)
+        self.limits: Limits = Limits(options.rpm, options.tpm, options.concurrent)
+        self.recorded: Recorded | None = None if options.records is None else Recorded(options.records)
+        self.strict: bool = options.strict
         self._options = options
-        self.demo = self._demo(options.models)
-        self.named = (self.recorded or self.demo).models
-        self.more = More(lambda: self.demo, lambda: self.known, strict=options.strict)
-        self.kept = Kept(self.named, 1 / options.token_rate if options.token_rate else 0.0, self._kept_changed)
+        self.demo: Demo = self._demo(options.models)
+        self.named: tuple[str, ...] = (self.recorded or self.demo).models
+        self.more: More = More(lambda: self.demo, lambda: self.known, strict=options.strict)
+        self.kept: Kept = Kept(self.named, 1 / options.token_rate if options.token_rate else 0.0, self._kept_changed)
 
     @property
     def known(self) -> tuple[str, ...] | None:
@@ -117,7 +118,7 @@ class Server:
         self.options = options
         self._changed = changed
         self._on_answer = on_answer
-        self.state = State(options, changed)
+        self.state: State = State(options, changed)
         self._stopping = asyncio.Event()
         self._scripts: set[asyncio.Task[Any]] = set()
 
@@ -176,12 +177,15 @@ class Server:
             question.ends("broken")
             return response
         except (asyncio.CancelledError, ConnectionError):
-            waits = question.entry.asked.fault in _CLIENT_MAY_LEAVE and not self._stopping.is_set()
-            question.ends("cut_by_client" if waits else "broken")
+            self._client_left(question)
             raise
         finally:
             question.ends("broken")
             self._tell(question.entry.asked)
+
+    def _client_left(self, question: _Question) -> None:
+        waits = question.entry.asked.fault in _CLIENT_MAY_LEAVE and not self._stopping.is_set()
+        question.ends("cut_by_client" if waits else "broken")
 
     def _tell(self, asked: Asked) -> None:
         if self._on_answer is None:
@@ -303,18 +307,32 @@ class Server:
         if not chunks:
             question.ends(_outcome(question.entry.asked))
         await response.prepare(request)
+        try:
+            await self._write(request, response, answer, chunks, question)
+        except ConnectionError:
+            # Whoever leaves amid an answer is no fault of this server, which the one below would say it is.
+            self._client_left(question)
+        return response
+
+    async def _write(
+        self,
+        request: web.BaseRequest,
+        response: web.StreamResponse,
+        answer: Answer,
+        chunks: Sequence[Chunk],
+        question: _Question,
+    ) -> None:
         due = asyncio.get_running_loop().time()
         for number, chunk in enumerate(chunks, 1):
             # By the clock, so that many short pauses do not add up to more than they are.
             due += chunk.pause
             if not await self._quiet_until(due, response, answer.keep_alive):
                 await self._break_off(request, response, answer, question)
-                return response
+                return
             if number == len(chunks):
                 question.ends(_outcome(question.entry.asked))
             await response.write(chunk.data)
         await response.write_eof()
-        return response
 
     async def _quiet_until(self, due: float, response: web.StreamResponse, keep_alive: bytes) -> bool:
         """Wait, with a word now and then where the dialect has one; False when the server stops."""

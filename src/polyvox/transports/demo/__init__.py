@@ -49,7 +49,7 @@ class DemoExchange:
     """See `transports.Exchange`. A stream's events come one by one, a whole answer in one piece."""
 
     def __init__(self, reply: Reply, events: list[bytes], delay: float, idle: float | None) -> None:
-        self.status = reply.status
+        self.status: int = reply.status
         self._chunks = events or [reply.body]
         self._delay = delay if events else 0.0
         self._idle = idle

@@ -24,7 +24,7 @@ class Clock:
     __slots__ = ("_armed", "_handle", "_watches", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
+        self.loop: asyncio.AbstractEventLoop = loop
         self._watches: dict[Watch, None] = {}
         self._handle: asyncio.TimerHandle | None = None
         self._armed = math.inf
@@ -68,12 +68,12 @@ class Watch:
 
     def __init__(self, clock: Clock, limits: Timeouts) -> None:
         self._clock = clock
-        self.limits = limits
-        self.phase = "connect"
-        self.expired = False
+        self.limits: Timeouts = limits
+        self.phase: str = "connect"
+        self.expired: bool = False
         self.reply: ClientResponse | None = None
         self._task: asyncio.Task[Any] | None = asyncio.current_task()
-        self.cancels = self._task.cancelling() if self._task else 0
+        self.cancels: int = self._task.cancelling() if self._task else 0
         self._deadline = math.inf
         clock.add(self)
         self._move(limits.connect)

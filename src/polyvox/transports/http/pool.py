@@ -33,10 +33,10 @@ class Pool:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, size: int, ca_bundle: str | Path | None) -> None:
         self.loop = loop
-        self.clock = Clock(loop)
-        self.slots = asyncio.Semaphore(size)
-        self.session = _session(ca_bundle)
-        self.keeper = _keep(self.session)
+        self.clock: Clock = Clock(loop)
+        self.slots: asyncio.Semaphore = asyncio.Semaphore(size)
+        self.session: ClientSession = _session(ca_bundle)
+        self.keeper: AsyncGenerator[None, None] = _keep(self.session)
         self.inherited = False
 
     def usable(self) -> bool:
