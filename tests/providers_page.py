@@ -1,15 +1,25 @@
-"""The page of providers, made from the rows of the catalog.
+"""The page of providers, and a page for each of them, made from the rows of the catalog.
 
-`python -m tests.providers_page --write docs/providers.md` writes it; without, it is printed.
+`python -m tests.providers_page --write docs/providers.md` writes the first; without, it is printed. All of them are
+written by `python -m tests.docs_pages --write`.
 """
 
 import argparse
+import functools
+import json
 import re
 import sys
+import tomllib
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 
+import polyvox
 from polyvox.catalog import load
-from polyvox.dialects import QUIRKS
+from polyvox.dialects import QUIRKS, Endpoint, dialect
+from polyvox.errors import InputError
+from tests.dialects.features import requests
+from tests.dialects.matrix import Cell, judged
 
 INTRO = """\
 # Providers
@@ -96,12 +106,12 @@ def table(head, rows):
 
 def page():
     """The whole page."""
-    rows = [row for row in load().providers.values() if row.transport == "http"]
+    rows = asked_over_http()
     everyone = table(
         ("provider", "name", "dialect", "key", "address", "habits"),
         [
-            (row.title, cell(row.name), cell(row.dialect), keys_of(row), cell(row.base_url, *row.base_url_at.values()),
-             cell(*sorted(row.quirks)))
+            (f"[{row.title}](providers/{row.name}.md)", cell(row.name), cell(row.dialect), keys_of(row),
+             cell(row.base_url, *row.base_url_at.values()), cell(*sorted(row.quirks)))
             for row in rows
         ],
     )  # fmt: skip
@@ -131,6 +141,170 @@ def keys_of(row):
 def usual(row, option):
     """What holds where nobody says the option."""
     return cell(row.options[option]) if option in row.options else "an error says what to set"
+
+
+DATA = Path(polyvox.__file__).parent / "data"
+EXAMPLES = {"endpoint": "https://my-resource.openai.azure.com", "project": "my-project", "region": "us-east-1",
+            "host": "https://my-workspace.cloud.databricks.com"}  # fmt: skip
+"""What an option may look like, where an address needs one that has no usual value."""
+MANY = 150
+"""More models than this are too many to read: of those, the ones are listed whose makers are providers here."""
+MAKERS = {"google": "gemini", "x-ai": "xai", "mistralai": "mistral", "z-ai": "zai", "moonshotai": "moonshot"}
+"""What gateways call some of the providers."""
+
+
+def asked_over_http():
+    return [row for row in load().providers.values() if row.transport == "http"]
+
+
+def pages():
+    """The page of each provider by its path under docs/."""
+    return {f"providers/{row.name}.md": about(row) for row in asked_over_http()}
+
+
+def about(row):
+    """The page of one provider."""
+    parts = [
+        f"# {row.title}",
+        f"Made from `data/` as of {made_on()}; a model is named `{row.name}/MODEL`. [All providers](../providers.md)",
+        facts(row),
+        first_call(row),
+        "## Habits" if row.quirks else "",
+        "\n".join(f"* `{quirk}`: {QUIRKS[quirk]}" for quirk in sorted(row.quirks)),
+        models(row),
+        families(row),
+        losses(row),
+    ]
+    return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
+
+
+def facts(row):
+    """What the row says of the provider."""
+    said = [
+        ("protocol", cell(row.dialect)),
+        ("address", cell(row.base_url, *row.base_url_at.values())),
+        ("key", keys_of(row)),
+        ("where keys are made", f"<{row.docs}>" if row.docs else ""),
+        ("variables for another address", cell(*row.base_url_env) if row.base_url_env else ""),
+        *((f"option `{name}`", f"{cell(*names)}, else {usual(row, name)}") for name, names in row.needs.items()),
+        ("model of the bare name", cell(row.default_model) if row.default_model else ""),
+        ("model by tier", "<br>".join(f"{tier}: `{name}`" for tier, name in tiers().get(row.name, {}).items())),
+        ("found by a bare name", cell(*row.models) if row.models else ""),
+        ("tells its models", "yes" if row.lists_models else "no"),
+        ("runs on your own machine", "yes" if row.local else ""),
+    ]
+    return table(("", ""), [line for line in said if line[1]])
+
+
+def first_call(row):
+    """How to see a first request; it runs, as all that is shown does."""
+    name = f"{row.name}/{row.default_model or tiers().get(row.name, {}).get('standard') or 'a-model'}"
+    options = {option: EXAMPLES[option] for option in row.needs if option not in row.options}
+    lines = ["```python", "from polyvox import Client", ""]
+    client = f'Client("{name}")'
+    if options:
+        said = json.dumps({"providers": {row.name: {"options": options}}})
+        lines = ["```python", "from polyvox import Client", "from polyvox.config import load", ""]
+        lines.append(f"settings = load(arguments={said})")
+        client = f'Client("{name}", settings=settings)'
+    return "\n".join([
+        "What would be sent, without sending it or needing a key; `ask` in the place of `explain` sends it:\n", *lines,
+        f"with {client} as client:", '    print(client.explain("Hello").curl())', "```",
+    ])  # fmt: skip
+
+
+def models(row):
+    """What is known of its models, in a table."""
+    known = [model for model in load().models if model.provider == (row.key_of or row.name)]
+    names = {(model.provider, model.id) for model in load().models}
+    shown = known
+    if len(known) > MANY:
+        made = [(model, model.id.partition("/")) for model in known]
+        shown = [model for model, (maker, _, name) in made if (MAKERS.get(maker, maker), name) in names]
+    if not known:
+        return "## Models\n\nNo table lists them; whatever name you type goes out as it is."
+    left = f" {len(known)} are known; these are the ones whose makers are providers here." if shown is not known else ""
+    head = ("model", "context", "answer", "input", "output", "cached", "abilities", "life")
+    note = f"Tokens, and USD per million tokens at the usual price; `-` is not known.{left}"
+    seen = f"`polyvox models show {row.name}/MODEL` tells all that is known of one, special prices too."
+    return f"## Models\n\n{note} {seen}\n\n{table(head, [model_row(model) for model in shown])}"
+
+
+def model_row(model):
+    price = model.price(datetime.fromisoformat(made_on()).replace(tzinfo=UTC))
+    amounts = [getattr(price, field, None) for field in ("input", "output", "cache_read")]
+    life = [
+        f"from {model.released}" if model.released else "",
+        "deprecated" if model.deprecated and not model.retires else "",
+        f"until {model.retires}" if model.retires else "",
+        f"then `{model.successor}`" if model.successor else "",
+    ]
+    return (
+        cell(model.id),
+        *("-" if count is None else f"{count:,}" for count in (model.context, model.max_output)),
+        *("-" if amount is None else f"{amount.normalize():f}" for amount in amounts),
+        ", ".join(model.capabilities) or "-",
+        ", ".join(word for word in life if word) or "-",
+    )
+
+
+def families(row):
+    """What families of its models take and refuse."""
+    name = row.key_of or row.name
+    rows = []
+    for family in tomllib.loads((DATA / "profiles.toml").read_text(encoding="utf-8"))["family"]:
+        mine = [pattern for pattern in family["match"] if fnmatchcase(name, pattern.partition("/")[0])]
+        said = [f"{field}: {plain(value)}" for field, value in family.items() if field not in ("match", "source")]
+        if mine:
+            rows.append((cell(*mine), "<br>".join(said), family["source"]))
+    if not rows:
+        return ""
+    intro = (
+        "A request is made one the model takes; what had to go is a loss of the answer. The last that matches counts."
+    )
+    return f"## What families of models take\n\n{intro}\n\n{table(('models', 'what is known', 'source'), rows)}"
+
+
+def plain(value):
+    """A value of TOML for readers."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {low} to {high}" for key, (low, high) in value.items())
+    if isinstance(value, list):
+        return ", ".join(value) or "nothing"
+    return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+
+
+def losses(row):
+    """What a request cannot say here, or says in another way."""
+    room, at = dialect(row.dialect), Endpoint(row.base_url, row.dialect, row.quirks, row.options)
+    rows = []
+    for group, members in requests(row.dialect).items():
+        for name, request in members.items():
+            try:
+                found = judged(room.encode_request(request, at).losses)
+            except InputError as error:
+                found = Cell("refused", (error.message,))
+            if found.word != "exact":
+                rows.append((group, name, found.word, "; ".join(found.why).replace("|", "/")))
+    intro = (
+        "Of the features that are tried, these do not arrive as you said them. *adapted* means the same in another "
+        "form, *lost* does not arrive; every answer tells it in `losses`, and `strict=True` refuses. More in "
+        "[what is lost](../losses.md)."
+    )
+    return f"## What cannot be said here\n\n{intro}\n\n{table(('', 'feature', 'becomes', 'why'), rows)}"
+
+
+@functools.cache
+def made_on():
+    """The day of the table of models."""
+    with (DATA / "models.json").open(encoding="utf-8") as lines:
+        return next(re.findall(r'"_date":"([0-9-]+)"', line)[0] for line in lines if "_date" in line)
+
+
+@functools.cache
+def tiers():
+    """Which model answers for a tier, by the provider's name."""
+    return tomllib.loads((DATA / "tiers.toml").read_text(encoding="utf-8"))
 
 
 def main():
