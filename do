@@ -6,7 +6,7 @@ python3 do test [args]      all tests but the slow ones; arguments go to pytest
 python3 do lint             style, types, import contract
 python3 do vectors          the vectors alone, and the share of the dialects' branches they reach
 python3 do bench [args]     measure against raw aiohttp and the openai SDK
-python3 do docs             build the documentation into site/
+python3 do docs             build the documentation into site/; a warning fails
 python3 do lock             resolve requirements/*.txt anew (needs uv)
 python3 do check            lint, vectors and tests
 """
@@ -59,9 +59,9 @@ def run(arguments):
 
 
 def test(arguments):
-    """Run the tests."""
+    """Run the tests; all of them by two processes, a file at a time."""
     ready("dev")
-    call(PYTHON, "-m", "pytest", *arguments)
+    call(PYTHON, "-m", "pytest", *(arguments or ("-n", "2", "--dist", "loadfile")))
 
 
 def lint(arguments):
@@ -97,9 +97,9 @@ def bench(arguments):
 
 
 def docs(arguments):
-    """Build the documentation."""
+    """Build the documentation; a warning is a failure."""
     ready("docs")
-    call(BIN / "zensical", "build", "--clean", *arguments)
+    call(BIN / "zensical", "build", "--clean", "--strict", *arguments)
 
 
 def lock(arguments):
