@@ -42,11 +42,15 @@ CELLS = {
     "paced_c16": Cell("/paced/v1", "stream", 16, CHUNKS),
 }
 
+FACES = [f"polyvox.compat.{name}" for name in ("creative_services", "ai_utilities", "llm_service", "ttt")]
+"""The documented interfaces, each of which a program imports alone."""
+
 STARTS = {
     "bare python": ["-c", "pass"],
     "import asyncio, msgspec": ["-c", "import asyncio, msgspec"],
     "import polyvox": ["-c", "import polyvox"],
     "import polyvox; polyvox.AsyncClient": ["-c", "import polyvox; polyvox.AsyncClient"],
+    **{f"import {name}": ["-c", f"import {name}"] for name in FACES},
     "polyvox --version": [str(Path(sys.executable).with_name("polyvox")), "--version"],
 }
 

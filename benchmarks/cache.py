@@ -13,6 +13,7 @@ from pathlib import Path
 from benchmarks.figures import REDIS, Figure, Size, awaited, took
 from polyvox import AsyncClient
 from polyvox.cache import Fingerprint, ResponseCache, fingerprint
+from polyvox.compat.ai_utilities.cache import CacheBackend, MemoryCache, RedisCache, SQLiteCache
 from polyvox.dialects import Endpoint
 from polyvox.ledger import Ledger
 from polyvox.stores import MemoryStore, RedisStore, SQLiteStore, Store
@@ -78,6 +79,40 @@ async def hit(size: Size, store: Store, ledger: Ledger | None = None) -> float:
     return found.wall
 
 
+def kept(size: Size, backend: CacheBackend) -> tuple[float, float]:
+    """Microseconds to get one of many values from a backend of AI Utilities, and to set one."""
+    value = {"text": "Nothing is as sure as a word that was kept. " * 10, "usage": {"prompt_tokens": 200}}
+    for number in range(ENTRIES - 1):
+        backend.set(f"{number:064}", value, 600)
+    read = took(size, lambda: backend.get(f"{7:064}")).wall
+    if backend.get(f"{7:064}") != value:
+        raise AssertionError("this value was not kept")
+    written = took(size, lambda: backend.set(f"{7:064}", value, 600)).wall
+    backend.clear()
+    backend.close()
+    return read, written
+
+
+def _backends(size: Size, place: Path, least: float) -> list[Figure]:
+    smaller = size._replace(times=max(20, size.times // 10))
+    backends: dict[str, CacheBackend] = {
+        "MemoryCache": MemoryCache(),
+        "SQLiteCache": SQLiteCache(str(place / "backend.db")),
+    }
+    with contextlib.suppress(Exception):
+        import redis
+
+        with redis.Redis.from_url(REDIS, socket_connect_timeout=2) as there:
+            there.ping()
+        backends["RedisCache"] = RedisCache(REDIS, prefix=f"polyvox-bench-{uuid.uuid4().hex[:8]}:")
+    found = []
+    for name, backend in backends.items():
+        read, written = kept(smaller, backend)
+        found.append(Figure(f"{name}.get", read, "µs", "dict", least))
+        found.append(Figure(f"{name}.set", written, "µs", "dict", least))
+    return found
+
+
 async def miss(size: Size) -> float:
     """Microseconds the cache adds to a call that is asked for: the look-up, the flight, and keeping the answer."""
     cache, numbers = ResponseCache(), iter(range(10**9))
@@ -129,4 +164,4 @@ def measure(size: Size) -> list[Figure]:
             smaller = size._replace(times=max(50, size.times // 10))
             found.append(Figure("hit, Redis", asyncio.run(hit(smaller, store)), "µs", "dict", least["dict"]))
         found.append(Figure("what a miss adds", asyncio.run(miss(size)), "µs", "dict", least["dict"]))
-        return found + _keys(size, least["dict"])
+        return found + _keys(size, least["dict"]) + _backends(size, place, least["dict"])

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import pickle
+import re
 import stat
 import subprocess
 import sys
@@ -505,7 +506,7 @@ def test_a_key_from_anywhere_goes_to_the_hosts_bound_to_it(source):
 def test_an_inherited_key_is_not_sent_to_an_address_from_elsewhere(url_source, key_source):
     with pytest.raises(AuthError) as caught:
         allowed_host(moved(url_source), "https://evil.test/v1/chat/completions", key_source)
-    assert 'hosts = ["evil.test"]' in caught.value.hint
+    assert re.search(r'hosts = \[.*"evil\.test"\]', caught.value.hint)
     assert caught.value.sent == "no"
 
 

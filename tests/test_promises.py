@@ -11,11 +11,8 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import textwrap
 import time
-import zipfile
-from email.parser import BytesParser
 from importlib import metadata
 from pathlib import Path
 
@@ -796,8 +793,8 @@ class Absent:
 sys.meta_path.insert(0, Absent())
 room = importlib.import_module("polyvox.{room}")
 for found in pkgutil.walk_packages(getattr(room, "__path__", ()), room.__name__ + "."):
-    # The plugin is pytest's: nothing but pytest loads it.
-    if not found.name.endswith("__main__") and found.name != "polyvox.testing.plugin":
+    # The plugin is pytest's: nothing but pytest loads it. The settings are the extra of this name, with a hint before.
+    if not found.name.endswith(("__main__", ".ai_utilities.settings")) and found.name != "polyvox.testing.plugin":
         importlib.import_module(found.name)
 print("here")
 """
@@ -943,47 +940,3 @@ def test_the_contributors_guide_names_words_and_files_that_exist():
     assert [name for name in named if not list(ROOT.glob(name)) and "python" not in name] == []
     usage = subprocess.run([sys.executable, str(ROOT / "do")], capture_output=True, text=True, check=False).stderr
     assert all(f"python3 do {word}" in usage for word in re.findall(r"python3 do (\w+)", page))
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    """The wheel and the source distribution, built without a network."""
-    folder = tmp_path_factory.mktemp("dist")
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-d", str(folder)],
-        cwd=ROOT, check=True, capture_output=True, timeout=120,
-    )  # fmt: skip
-    return next(folder.glob("*.whl")), next(folder.glob("*.tar.gz"))
-
-
-def test_the_wheel_holds_the_source_and_nothing_else(built):
-    with zipfile.ZipFile(built[0]) as wheel:
-        packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    here = {
-        f"polyvox/{path.relative_to(SOURCE).as_posix()}"
-        for path in SOURCE.rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    }
-    assert packed == here
-    assert {"polyvox/py.typed", "polyvox/data/providers.toml"} <= packed
-    assert {Path(name).suffix for name in packed} == {".py", ".toml", ".json", ".typed"}
-
-
-def test_wheel_and_source_distribution_say_what_they_are_and_their_extras_can_be_had(built):
-    with zipfile.ZipFile(built[0]) as wheel:
-        (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
-        facts = BytesParser().parsebytes(wheel.read(name))
-        entries = wheel.read(name.replace("METADATA", "entry_points.txt")).decode()
-    with tarfile.open(built[1]) as source:
-        assert any(member.name.endswith("/pyproject.toml") for member in source)
-    assert facts["Name"] == "polyvox" and facts["Version"] == polyvox.__version__
-    assert all(facts[key] for key in ("Summary", "License-Expression", "Requires-Python", "Keywords", "License-File"))
-    assert facts["Description-Content-Type"] == "text/markdown" and "# polyvox" in facts.get_payload()
-    assert "polyvox = polyvox.cli:main" in entries
-    wanted = [Requirement(line) for line in facts.get_all("Requires-Dist")]
-    # litellm is not installed here: it brings more packages than all the rest together.
-    extras = set(facts.get_all("Provides-Extra")) - {"all", "litellm"}
-    for extra in ["", *sorted(extras)]:
-        for want in wanted:
-            if want.name != "polyvox" and (want.marker is None or want.marker.evaluate({"extra": extra})):
-                assert want.specifier.contains(metadata.version(want.name)), f"{extra}: {want}"

@@ -2,6 +2,8 @@
 
 import json
 import stat
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -156,6 +158,13 @@ def test_doctor_finds_a_healthy_installation_healthy(run):
     assert found["key openai"]["detail"] == "env OPENAI_API_KEY"
     assert "HTTPS_PROXY" in found["proxy variables"]["detail"]
     assert KEY not in result.output and "user:pass" not in result.output
+
+
+def test_doctor_looks_at_every_library_and_every_extra(run):
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    looked = {finding["what"] for finding in json.loads(run("doctor", "--json").stdout)["findings"]}
+    assert {requirement.partition(">=")[0] for requirement in project["dependencies"]} <= looked
+    assert {f"extra {name}" for name in project["optional-dependencies"] if name != "all"} <= looked
 
 
 def test_doctor_names_what_is_wrong(run, home):

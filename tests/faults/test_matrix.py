@@ -91,7 +91,7 @@ def test_only_what_is_not_spoken_can_never_happen():
 
 def test_every_test_that_is_named_exists_and_is_run_and_neither_skipped_nor_slow(collected):
     known = {}
-    assert [problem for test in NAMED if (problem := check_test(test, ROOT, known))] == []
+    assert [problem for test in NAMED if (problem := check_test(test, "", ROOT, known))] == []
     assert set(NAMED) <= collected
 
 

@@ -178,6 +178,7 @@ def test_a_change_acts_on_the_next_call(source):
 def test_a_hosted_entry_is_never_local(source):
     """It is refused where it is said, or at the latest where it is read."""
     source.put(Entry("here", "demo", tier="local"))
+    assert source.registry.get_by_name("here").tier == "local" and source.registry.get_by_tier("local").name == "here"
     with_hosted = (
         Entry("here", "demo", tier="local"),
         Entry("there", "openai/gpt-5.4-mini", tier="local", priority=0),

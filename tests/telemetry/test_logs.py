@@ -165,10 +165,10 @@ def log_calls():
         logger = None
         for node in ast.walk(tree):
             if (
-                isinstance(node, ast.Assign)
+                isinstance(node, ast.Assign | ast.AnnAssign)
                 and isinstance(node.value, ast.Call)
                 and ast.unparse(node.value.func) == "logging.getLogger"
-                and ast.unparse(node.targets[0]) == "log"
+                and ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target) == "log"
                 and node.value.args
             ):
                 logger = ast.literal_eval(node.value.args[0])
