@@ -719,8 +719,7 @@ def test_a_slow_server_is_left_after_the_time_that_was_set(total, first_byte):
 
 
 def together(url, count):
-    """Ask many at once; give the seconds it took, and the longest that the loop's thread worked between two turns: what
-    other programs take from this machine is no fault of the library."""
+    """Ask many at once; give the seconds it took and the longest the loop was held while they ran."""
 
     async def go():
         async with AsyncClient("m", base_url=url, api_key=KEY, settings=Settings()) as client:
@@ -729,9 +728,9 @@ def together(url, count):
             asking = asyncio.gather(*(client.ask("hi") for _ in range(count)))
             await asyncio.sleep(0)  # all of them begin in this turn, because they were told to
             while not asking.done():
-                before = time.thread_time()
+                before = time.monotonic()
                 await asyncio.sleep(0.002)
-                held = max(held, time.thread_time() - before)
+                held = max(held, time.monotonic() - before - 0.002)
             assert [answered.text for answered in await asking] == ["ok"] * count
             return time.monotonic() - began, held
 
