@@ -6,20 +6,19 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 from polyvox.dialects import Endpoint
 from polyvox.dialects.anthropic.facts import NAME, STRICT_VERSION, version_of
-from polyvox.dialects.bound import weight
+from polyvox.dialects.scope import Scope as BaseScope
+from polyvox.dialects.scope import at_field
 from polyvox.errors import InputError
 from polyvox.types import (
     Audio,
     CacheHint,
-    Extra,
     File,
     Image,
-    Loss,
     Opaque,
     Part,
     Reasoning,
@@ -41,30 +40,15 @@ _MAGIC = (
 )
 
 
-class Scope:
-    """What encoding one request carries along: where it goes, and what it could not say so far."""
+class Scope(BaseScope):
+    """One encoding: its endpoint, its losses, and whether the endpoint holds to the strict version."""
+
+    __slots__ = ("strict_version",)
+    NAME = NAME
 
     def __init__(self, at: Endpoint) -> None:
-        self.at = at
+        super().__init__(at)
         self.strict_version: bool = version_of(at) >= STRICT_VERSION
-        self.losses: list[Loss] = []
-
-    def is_foreign(self, origin: str | None) -> bool:
-        """Whether state of this origin means nothing to this endpoint."""
-        return origin is not None and origin != self.at.origin
-
-    def lose(self, field: str, why: str, severity: Literal["note", "loss"] = "loss") -> None:
-        """Record something that could not be said."""
-        self.losses.append(Loss(field, why, severity))
-
-    def own(self, extra: Extra, field: str) -> Block:
-        """The keys that are this dialect's own; those of others are noted as lost."""
-        if not extra:
-            return {}
-        for dialect, keys in extra.items():
-            if dialect != NAME:
-                self.lose(_at(field, f"extra.{dialect}"), f"these keys belong to {dialect}", weight(dialect, keys))
-        return extra.get(NAME, {})
 
     def cache(self, hint: CacheHint | None, field: str) -> Block:
         """A cache hint as the key that says it; empty without one."""
@@ -74,13 +58,8 @@ class Scope:
         if hint.ttl in CACHE_TTLS:
             control["ttl"] = hint.ttl
         elif hint.ttl is not None:
-            self.lose(_at(field, "cache"), f"cached for 5m or 1h, not {hint.ttl}: the default is used", "note")
-        return {"cache_control": {**control, **self.own(hint.extra, _at(field, "cache"))}}
-
-
-def _at(field: str, name: str) -> str:
-    """The path of a name within a field; "" is the request itself."""
-    return f"{field}.{name}" if field else name
+            self.lose(at_field(field, "cache"), f"cached for 5m or 1h, not {hint.ttl}: the default is used", "note")
+        return {"cache_control": {**control, **self.own(hint.extra, at_field(field, "cache"))}}
 
 
 def block_of(part: Part, role: str, where: str, scope: Scope) -> Block | None:

@@ -10,17 +10,17 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from polyvox.dialects import SHAPE_ERRORS, Endpoint, Reply, decode_object, integer, snippet, string
+from polyvox.dialects import Endpoint, Reply, decode_object, integer, snippet, string
 from polyvox.dialects.anthropic import answer
 from polyvox.dialects.anthropic.facts import NAME, finish_of
 from polyvox.dialects.collect import as_events
 from polyvox.dialects.errors_on_wire import make_error
 from polyvox.dialects.framing import MAX_FRAME, SSE, AwsEventStream, AwsMessage, ServerSentEvent
+from polyvox.dialects.stream_reader import StreamReader
 from polyvox.errors import BadResponseError, PolyvoxError, StreamInterruptedError
 from polyvox.types import (
     CitationAdded,
     Ended,
-    Event,
     ExtraAdded,
     Failed,
     Opaque,
@@ -75,12 +75,11 @@ class _Block:
         self.spoke = False
 
 
-class Reader:
+class Reader(StreamReader):
     """Reads one streamed answer; see `polyvox.dialects.Reader`. The framing shows in the first bytes."""
 
     def __init__(self, at: Endpoint) -> None:
-        self.done: bool = False
-        self._at = at
+        super().__init__(at)
         self._frames: SSE | AwsEventStream | _Whole | None = None
         self._head = b""
         self._blocks: dict[int, _Block] = {}
@@ -90,32 +89,6 @@ class Reader:
         self._reason: str | None = None
         self._sequence: str | None = None
         self._misses = 0
-        self._out: list[Event] = []
-
-    def feed(self, data: bytes) -> list[Event]:
-        """Take some bytes, give the events they complete; never raises."""
-        if not self.done:
-            self._guard(lambda: self._read(data))
-        return self._taken()
-
-    def close(self) -> list[Event]:
-        """The connection ended: what was pending, then `Failed` unless the end had come."""
-        if not self.done:
-            self._guard(self._finish)
-        return self._taken()
-
-    def _taken(self) -> list[Event]:
-        out, self._out = self._out, []
-        return out
-
-    def _guard(self, step: Callable[[], None]) -> None:
-        try:
-            step()
-        except PolyvoxError as error:
-            self._fail(error)
-        except SHAPE_ERRORS as error:
-            shape = f"the stream has an event of an unexpected shape ({type(error).__name__}: {error})"
-            self._fail(BadResponseError(shape))
 
     def _read(self, data: bytes) -> None:
         if self._frames is None:
@@ -304,11 +277,8 @@ class Reader:
         """A sign of life says nothing else."""
 
     def _fail(self, error: PolyvoxError) -> None:
-        if error.sent == "unknown":
-            error.sent = "yes"
         reason = finish_of(self._reason, self._calls > 0) if self._reason else None
         self._out.append(Failed(error, reason, self._reason))
-        self.done = True
 
     # ---- pieces -------------------------------------------------------------------------------
 

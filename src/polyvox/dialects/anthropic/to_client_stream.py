@@ -3,10 +3,7 @@ no end that did not come, and knows no bytes but those it writes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
-
-import msgspec
 
 from polyvox.dialects import SHAPE_ERRORS, Endpoint, Peek, encode_json
 from polyvox.dialects.anthropic.blocks import Block, Scope
@@ -24,7 +21,9 @@ from polyvox.dialects.anthropic.to_client import (
     with_explanation,
 )
 from polyvox.dialects.anthropic.turns import call_id
-from polyvox.errors import BadResponseError, PolyvoxError, StreamInterruptedError
+from polyvox.dialects.block_writer import BlockWriter, Open, where
+from polyvox.dialects.scope import Answering
+from polyvox.errors import PolyvoxError
 from polyvox.types import (
     CitationAdded,
     Ended,
@@ -33,7 +32,6 @@ from polyvox.types import (
     Failed,
     FinishReason,
     LogprobsAdded,
-    Loss,
     PartAdded,
     ReasoningDelta,
     ReasoningProof,
@@ -44,12 +42,10 @@ from polyvox.types import (
     ToolCallDelta,
     ToolCallEnded,
     ToolCallStarted,
-    Usage,
     UsageReported,
 )
 
 _PING = b'event: ping\ndata: {"type":"ping"}\n\n'
-_BREAK = "the answer broke off before its end"
 # The keys of a whole block that deltas bring: key, type of the delta, key in the delta, and what the start has.
 _BY_DELTAS: dict[str, tuple[tuple[str, str, str, Any], ...]] = {
     "text": (("text", "text_delta", "text", ""), ("citations", "citations_delta", "citation", None)),
@@ -58,65 +54,34 @@ _BY_DELTAS: dict[str, tuple[tuple[str, str, str, Any], ...]] = {
 }
 
 
-class _Once(Scope):
-    """Losses of one stream, each told once however many events bring it."""
+class _Saying(Answering, Scope):
+    """What writing one answer carries along."""
 
-    def lose(self, field: str, why: str, severity: Any = "loss") -> None:
-        if Loss(field, why, severity) not in self.losses:
-            super().lose(field, why, severity)
+    __slots__ = ()
 
 
-class _Open:
-    """The block being written: the part it tells, and what waits for its end."""
-
-    __slots__ = ("custom", "kind", "part", "pieces", "signature")
+class _Open(Open):
+    __slots__ = ("signature",)
+    CALL = "tool_use"
 
     def __init__(self, part: int, kind: str, custom: bool = False) -> None:
-        self.part = part
-        self.kind = kind
-        self.custom = custom
+        super().__init__(part, kind, custom)
         self.signature = ""
-        self.pieces: list[str] = []
-
-    def holds_back(self) -> bool:
-        """Whether the block may still grow while other parts begin: only calls grow side by side."""
-        if self.kind != "tool_use":
-            return False
-        try:
-            return self.custom or not isinstance(msgspec.json.decode("".join(self.pieces)), dict)
-        except (msgspec.DecodeError, ValueError, RecursionError):
-            return True
 
 
-class Writer:
+class Writer(BlockWriter[_Open, _Saying]):
     """Writes one streamed answer; see `polyvox.dialects.Writer`.
 
-    The first bytes wait for the first content, so that they tell the usage known by then. Parts that
-    begin while a call still grows wait for its end: blocks here never grow side by side.
+    The first bytes wait for the first content, so that they tell the usage known by then.
     """
 
     content_type = "text/event-stream"
 
     def __init__(self, asked: Peek) -> None:
-        self.done: bool = False
-        self._scope = _Once(Endpoint())
-        self.losses: list[Loss] = self._scope.losses
-        self._asked = asked
-        self._out: list[bytes] = []
+        super().__init__(asked, _Saying(Endpoint()))
         self._started: Started | None = None
-        self._begun = False
         self._told: Block = {}  # the usage that the client knows
-        self._usage = Usage()
-        self._extra: Block = {}
         self._refusals: list[str] = []
-        self._ids: set[str] = set()
-        self._index = -1
-        self._open: _Open | None = None
-        self._closed: set[int] = set()
-        self._held: dict[int, list[Event]] = {}
-        # What the open block grows by, as long as that is plain words: the hot path.
-        self._grows: type[Event] | None = None
-        self._part = -1
         self._prefix = b""
 
     def send(self, event: Event) -> bytes:
@@ -129,45 +94,20 @@ class Writer:
                 return self._prefix + encode_json(grown.text) + b"}}\n\n" if grown.text else b""
             self._say(event)
         except (*SHAPE_ERRORS, OverflowError) as error:
-            what = f"{type(error).__name__}: {error}"
-            self._error(BadResponseError(f"the answer holds a value that cannot be said ({what})"))
+            self._unsayable(error)
         return self._taken()
 
     def keep_alive(self) -> bytes:
         """An event that says nothing."""
         return b"" if self.done else _PING
 
-    def close(self) -> bytes:
-        """No more events come: the error that says so, unless the end had come."""
-        return self.send(Failed(StreamInterruptedError(_BREAK)))
-
-    def _taken(self) -> bytes:
-        out, self._out = b"".join(self._out), []
-        return out
-
     # ---- events -------------------------------------------------------------------------------
-
-    def _say(self, event: Event) -> None:
-        if getattr(event, "choice", 0):
-            self._scope.lose("choices", "one answer is told, not several")
-            return
-        take = _EVENTS.get(type(event))
-        if take is not None:
-            take(self, event)
-        elif type(event) in _PARTS:
-            self._route(event)
 
     def _start(self, event: Started) -> None:
         if self._started is None and not self._begun:
             self._started = event
         elif event != self._started:
             self._scope.lose("id", "it came after the answer had begun", "note")
-
-    def _count(self, event: UsageReported) -> None:
-        self._usage = event.usage
-
-    def _logprobs(self, _event: LogprobsAdded) -> None:
-        self._scope.lose("logprobs", "log-probabilities are not told")
 
     def _keys(self, event: ExtraAdded) -> None:
         """Keys beside the answer; what was an event of its own in this protocol becomes one again."""
@@ -186,8 +126,7 @@ class Writer:
         if failure is not None:
             self._fail(Failed(failure))
             return
-        while self._open is not None or self._held:
-            self._close_block()
+        self._close_all()
         self._begin()
         self._message_delta(event.finish_reason, event.raw_finish_reason, event.stop_sequence)
         self._write("message_stop", {})
@@ -242,24 +181,6 @@ class Writer:
 
     # ---- blocks -------------------------------------------------------------------------------
 
-    def _route(self, event: Any) -> None:
-        """Tell a part's event now, or hold it back while a call that may still grow is open."""
-        block = self._open
-        if event.part in self._held:
-            self._held[event.part].append(event)
-        elif block is None or event.part == block.part:
-            self._take(event)
-        elif block.holds_back():
-            self._held[event.part] = [event]
-        elif self._held:
-            self._close_block()
-            self._route(event)
-        else:
-            self._take(event)
-
-    def _take(self, event: Any) -> None:
-        _PARTS[type(event)](self, event)
-
     def _open_block(self, block: _Open, start: Block) -> _Open:
         self._close_open()
         self._begin()
@@ -291,30 +212,15 @@ class Writer:
 
     def _close_open(self) -> None:
         block = self._open
-        if block is None:
-            return
-        self._settle()
-        if block.kind == "thinking" and not block.signature:
-            unsigned(_where(block.part), self._scope)
-        self._stop(block)
+        super()._close_open()
+        if block is not None and block.kind == "thinking" and not block.signature:
+            unsigned(where(block.part), self._scope)
 
-    def _stop(self, block: _Open) -> None:
+    def _write_stop(self) -> None:
         self._write("content_block_stop", {"index": self._index})
-        self._closed.add(block.part)
-        self._open = self._grows = None
 
-    def _close_block(self) -> None:
-        """End the open block, and tell what was held back for it, up to the next call that may still grow."""
-        self._close_open()
-        while self._held and (self._open is None or not self._open.holds_back()):
-            part = min(self._held)
-            for event in self._held.pop(part):
-                self._take(event)
-
-    def _growing(self, part: int, kind: str) -> _Open | None:
-        """The open block, where it is this part's and of this kind."""
-        block = self._open
-        return block if block is not None and block.part == part and block.kind == kind else None
+    def _argued(self, words: str) -> None:
+        self._delta("input_json_delta", "partial_json", words)
 
     # ---- parts --------------------------------------------------------------------------------
 
@@ -325,13 +231,13 @@ class Writer:
             self._delta("text_delta", "text", event.text)
 
     def _cite(self, event: CitationAdded) -> None:
-        where = _where(event.part)
+        place = where(event.part)
         if NAME not in event.citation.extra:
-            self._scope.lose(f"{where}.citations", "only citations that came from this dialect can be sent")
+            self._scope.lose(f"{place}.citations", "only citations that came from this dialect can be sent")
             return
         if self._growing(event.part, "text") is None:
             if event.part in self._closed:
-                self._scope.lose(f"{where}.citations", "a citation came after the end of its text")
+                self._scope.lose(f"{place}.citations", "a citation came after the end of its text")
                 return
             self._open_block(_Open(event.part, "text"), {"type": "text", "text": ""})
         self._delta("citations_delta", "citation", event.citation.extra[NAME])
@@ -343,9 +249,9 @@ class Writer:
             self._delta("thinking_delta", "thinking", event.text)
 
     def _prove(self, event: ReasoningProof) -> None:
-        where = _where(event.part)
-        own = self._scope.own(event.extra, where)
-        proof = proof_of(event.signature, event.extra, where, self._scope)
+        place = where(event.part)
+        own = self._scope.own(event.extra, place)
+        proof = proof_of(event.signature, event.extra, place, self._scope)
         block = self._growing(event.part, "thinking")
         late = block is not None or event.part in self._closed
         if event.encrypted is not None and proof is not None and not late:
@@ -353,47 +259,33 @@ class Writer:
             self._open_block(_Open(event.part, "redacted_thinking"), start)
             return
         if event.encrypted is not None or (late and own):
-            self._scope.lose(f"{where}.reasoning", "what proves a thought cannot be told beside what is shown of it")
+            self._scope.lose(f"{place}.reasoning", "what proves a thought cannot be told beside what is shown of it")
         if not late and proof is not None and (own or event.signature is not None):
             start = {"type": "thinking", "thinking": "", "signature": "", **own}
             block = self._open_block(_Open(event.part, "thinking"), start)
         if block is not None:
             block.signature = proof or block.signature
         elif proof:
-            self._scope.lose(f"{where}.reasoning", "its signature came after its end")
+            self._scope.lose(f"{place}.reasoning", "its signature came after its end")
 
     def _call(self, event: ToolCallStarted) -> None:
-        where = _where(event.part)
+        place = where(event.part)
         custom = event.call_kind == "custom"
         if custom:
-            self._scope.lose(f"{where}.arguments", "free text is sent as {input: text}", "note")
-        own = self._scope.own(event.extra, where)
-        sent = call_id(event.id, where, self._scope, self._ids)
+            self._scope.lose(f"{place}.arguments", "free text is sent as {input: text}", "note")
+        own = self._scope.own(event.extra, place)
+        sent = call_id(event.id, place, self._scope, self._ids)
         start = {"type": "tool_use", "id": sent, "name": event.name, "input": {}, **own}
         self._open_block(_Open(event.part, "tool_use", custom), start)
 
-    def _argue(self, event: ToolCallDelta) -> None:
-        block = self._growing(event.part, "tool_use")
-        if block is None:
-            if event.arguments.strip():
-                self._scope.lose(f"{_where(event.part)}.arguments", "arguments came outside of their call")
-            return
-        block.pieces.append(event.arguments)
-        if event.arguments and not block.custom:
-            self._delta("input_json_delta", "partial_json", event.arguments)
-
-    def _called(self, event: ToolCallEnded) -> None:
-        if self._growing(event.part, "tool_use") is not None:
-            self._close_block()
-
     def _add(self, event: PartAdded) -> None:
         """A part that came whole, as the deltas that would have brought it."""
-        where = _where(event.part)
+        place = where(event.part)
         if isinstance(event.value, Refusal):
-            self._scope.own(event.value.extra, where)
+            self._scope.own(event.value.extra, place)
             self._refusals.append(event.value.text)
             return
-        block = answer_block(event.value, where, self._scope, self._ids)
+        block = answer_block(event.value, place, self._scope, self._ids)
         if block is None:
             return
         kind = str(block.get("type"))
@@ -411,16 +303,12 @@ class Writer:
         self._stop(whole)
 
 
-def _where(part: int) -> str:
-    return f"message.parts[{part}]"
-
-
 # Blocks that grow by plain words: type of the delta, its key, and the event that brings it.
 _PLAIN: dict[str, tuple[str, str, type[Event]]] = {
     "text": ("text_delta", "text", TextDelta),
     "thinking": ("thinking_delta", "thinking", ReasoningDelta),
 }
-_EVENTS: dict[type[Event], Callable[[Writer, Any], None]] = {
+Writer.EVENTS = {
     Started: Writer._start,
     UsageReported: Writer._count,
     LogprobsAdded: Writer._logprobs,
@@ -429,7 +317,7 @@ _EVENTS: dict[type[Event], Callable[[Writer, Any], None]] = {
     Ended: Writer._end,
     Failed: Writer._fail,
 }
-_PARTS: dict[type[Event], Callable[[Writer, Any], None]] = {
+Writer.PARTS = {
     TextDelta: Writer._text,
     CitationAdded: Writer._cite,
     ReasoningDelta: Writer._think,

@@ -11,16 +11,16 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from polyvox.dialects import SHAPE_ERRORS, Endpoint, Reply, decode_object, integer, snippet, string
+from polyvox.dialects import Endpoint, Reply, decode_object, integer, snippet, string
 from polyvox.dialects.bedrock import answer
 from polyvox.dialects.bedrock.facts import EVENT_KEYS, NAME, extra_of, finish_of
 from polyvox.dialects.collect import as_events
 from polyvox.dialects.framing import MAX_FRAME, AwsEventStream, AwsMessage
+from polyvox.dialects.stream_reader import StreamReader
 from polyvox.errors import BadResponseError, PolyvoxError, StreamInterruptedError
 from polyvox.types import (
     CitationAdded,
     Ended,
-    Event,
     Extra,
     ExtraAdded,
     Failed,
@@ -70,12 +70,11 @@ class _Block:
         self.spoke = False
 
 
-class Reader:
+class Reader(StreamReader):
     """Reads one streamed answer; see `polyvox.dialects.Reader`. The framing shows in the first byte."""
 
     def __init__(self, at: Endpoint) -> None:
-        self.done: bool = False
-        self._at = at
+        super().__init__(at)
         self._frames: AwsEventStream | None = None
         self._whole = b""  # of an answer that turned out not to be a stream
         self._blocks: dict[int, _Block] = {}
@@ -83,32 +82,6 @@ class Reader:
         self._calls = 0
         self._stopped = False
         self._reason: str | None = None
-        self._out: list[Event] = []
-
-    def feed(self, data: bytes) -> list[Event]:
-        """Take some bytes, give the events they complete; never raises."""
-        if not self.done:
-            self._guard(lambda: self._read(data))
-        return self._taken()
-
-    def close(self) -> list[Event]:
-        """The connection ended: what was pending, then `Failed` unless the end had come."""
-        if not self.done:
-            self._guard(self._finish)
-        return self._taken()
-
-    def _taken(self) -> list[Event]:
-        out, self._out = self._out, []
-        return out
-
-    def _guard(self, step: Callable[[], None]) -> None:
-        try:
-            step()
-        except PolyvoxError as error:
-            self._fail(error)
-        except SHAPE_ERRORS as error:
-            shape = f"the stream has an event of an unexpected shape ({type(error).__name__}: {error})"
-            self._fail(BadResponseError(shape))
 
     def _read(self, data: bytes) -> None:
         if self._frames is None:
@@ -263,11 +236,8 @@ class Reader:
         self.done = True
 
     def _fail(self, error: PolyvoxError) -> None:
-        if error.sent == "unknown":
-            error.sent = "yes"
         reason = finish_of(self._reason, self._calls > 0) if self._reason else None
         self._out.append(Failed(error, reason, self._reason))
-        self.done = True
 
     # ---- pieces -------------------------------------------------------------------------------
 

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-import msgspec
-
 from polyvox.dialects import SHAPE_ERRORS, Endpoint, Peek, encode_json
 from polyvox.dialects.bedrock.blocks import citation_block
 from polyvox.dialects.bedrock.facts import BLOCK_KEYS, NAME
@@ -29,8 +27,10 @@ from polyvox.dialects.bedrock.to_client import (
     who,
 )
 from polyvox.dialects.bedrock.turns import call_id
+from polyvox.dialects.block_writer import BlockWriter, Open, where
 from polyvox.dialects.framing import aws_headers, aws_message
-from polyvox.errors import BadResponseError, PolyvoxError, StreamInterruptedError
+from polyvox.dialects.scope import Answering
+from polyvox.errors import PolyvoxError
 from polyvox.types import (
     CitationAdded,
     Ended,
@@ -38,7 +38,6 @@ from polyvox.types import (
     ExtraAdded,
     Failed,
     LogprobsAdded,
-    Loss,
     Opaque,
     PartAdded,
     ReasoningDelta,
@@ -53,7 +52,6 @@ from polyvox.types import (
     UsageReported,
 )
 
-_BREAK = "the answer broke off before its end"
 _DELTA = aws_headers({
     ":event-type": "contentBlockDelta", ":content-type": "application/json", ":message-type": "event"
 })  # fmt: skip
@@ -61,62 +59,29 @@ _DELTA = aws_headers({
 _AT_STOP = frozenset({"additionalModelResponseFields"})
 
 
-class _Once(Scope):
-    """Losses of one stream, each told once however many events bring it."""
+class _Saying(Answering, Scope):
+    """What writing one answer carries along."""
 
-    def lose(self, field: str, why: str, severity: Any = "loss") -> None:
-        if Loss(field, why, severity) not in self.losses:
-            super().lose(field, why, severity)
+    __slots__ = ()
 
 
-class _Open:
-    """The block being written: the part it tells, and what waits for its end."""
-
-    __slots__ = ("custom", "hidden", "kind", "part", "pieces", "spoke")
+class _Open(Open):
+    __slots__ = ("hidden", "spoke")
+    CALL = "toolUse"
 
     def __init__(self, part: int, kind: str, custom: bool = False) -> None:
-        self.part = part
-        self.kind = kind
-        self.custom = custom
-        self.pieces: list[str] = []
+        super().__init__(part, kind, custom)
         self.hidden = ""
         self.spoke = False
 
-    def holds_back(self) -> bool:
-        """Whether the block may still grow while other parts begin: only calls grow side by side."""
-        if self.kind != "toolUse":
-            return False
-        try:
-            return self.custom or not isinstance(msgspec.json.decode("".join(self.pieces)), dict)
-        except (msgspec.DecodeError, ValueError, RecursionError):
-            return True
 
-
-class Writer:
-    """Writes one streamed answer; see `polyvox.dialects.Writer`.
-
-    Parts that begin while a call still grows wait for its end: clients expect one block after the other.
-    """
+class Writer(BlockWriter[_Open, _Saying]):
+    """Writes one streamed answer; see `polyvox.dialects.Writer`."""
 
     content_type = STREAM_TYPE
 
     def __init__(self, asked: Peek) -> None:
-        self.done: bool = False
-        self._scope = _Once(Endpoint())
-        self.losses: list[Loss] = self._scope.losses
-        self._asked = asked
-        self._out: list[bytes] = []
-        self._begun = False
-        self._usage = Usage()
-        self._extra: Block = {}
-        self._ids: set[str] = set()
-        self._index = -1
-        self._open: _Open | None = None
-        self._closed: set[int] = set()
-        self._held: dict[int, list[Event]] = {}
-        # What the open block grows by, as long as that is plain words: the hot path.
-        self._grows: type[Event] | None = None
-        self._part = -1
+        super().__init__(asked, _Saying(Endpoint()))
         self._frames = _frames("text", 0)
 
     def send(self, event: Event) -> bytes:
@@ -131,43 +96,18 @@ class Writer:
                 return self._frames.message(encode_json(grown.text))
             self._say(event)
         except (*SHAPE_ERRORS, OverflowError) as error:
-            what = f"{type(error).__name__}: {error}"
-            self._error(BadResponseError(f"the answer holds a value that cannot be said ({what})"))
+            self._unsayable(error)
         return self._taken()
 
     def keep_alive(self) -> bytes:
         """Nothing: every frame of this protocol means something."""
         return b""
 
-    def close(self) -> bytes:
-        """No more events come: the exception that says so, unless the end had come."""
-        return self.send(Failed(StreamInterruptedError(_BREAK)))
-
-    def _taken(self) -> bytes:
-        out, self._out = b"".join(self._out), []
-        return out
-
     # ---- events -------------------------------------------------------------------------------
-
-    def _say(self, event: Event) -> None:
-        if getattr(event, "choice", 0):
-            self._scope.lose("choices", "one answer is told, not several")
-            return
-        take = _EVENTS.get(type(event))
-        if take is not None:
-            take(self, event)
-        elif type(event) in _PARTS:
-            self._route(event)
 
     def _start(self, event: Started) -> None:
         who(event.id, event.model, event.created, self._asked, self._scope)
         self._begin()
-
-    def _count(self, event: UsageReported) -> None:
-        self._usage = event.usage
-
-    def _logprobs(self, _event: LogprobsAdded) -> None:
-        self._scope.lose("logprobs", "log-probabilities are not told")
 
     def _keys(self, event: ExtraAdded) -> None:
         """Keys beside the answer; they are told at its end."""
@@ -178,8 +118,7 @@ class Writer:
         if failure is not None:
             self._fail(Failed(failure))
             return
-        while self._open is not None or self._held:
-            self._close_block()
+        self._close_all()
         self._begin()
         said = stop_reason(
             event.finish_reason, event.raw_finish_reason, self._scope,
@@ -222,24 +161,6 @@ class Writer:
 
     # ---- blocks -------------------------------------------------------------------------------
 
-    def _route(self, event: Any) -> None:
-        """Tell a part's event now, or hold it back while a call that may still grow is open."""
-        block = self._open
-        if event.part in self._held:
-            self._held[event.part].append(event)
-        elif block is None or event.part == block.part:
-            self._take(event)
-        elif block.holds_back():
-            self._held[event.part] = [event]
-        elif self._held:
-            self._close_block()
-            self._route(event)
-        else:
-            self._take(event)
-
-    def _take(self, event: Any) -> None:
-        _PARTS[type(event)](self, event)
-
     def _open_block(self, block: _Open, start: Block | None = None) -> _Open:
         """Begin a block; words and thoughts are not announced."""
         self._close_open()
@@ -269,34 +190,18 @@ class Writer:
         if block is not None and block.custom:
             self._delta({"toolUse": {"input": encode_json({"input": "".join(block.pieces)}).decode()}})
 
-    def _close_open(self) -> None:
-        block = self._open
-        if block is None:
-            return
-        self._settle()
+    def _write_stop(self) -> None:
         self._write("contentBlockStop", {"contentBlockIndex": self._index})
-        self._closed.add(block.part)
-        self._open = self._grows = None
 
-    def _close_block(self) -> None:
-        """End the open block, and tell what was held back for it, up to the next call that may still grow."""
-        self._close_open()
-        while self._held and (self._open is None or not self._open.holds_back()):
-            part = min(self._held)
-            for event in self._held.pop(part):
-                self._take(event)
-
-    def _growing(self, part: int, kind: str) -> _Open | None:
-        """The open block, where it is this part's and of this kind."""
-        block = self._open
-        return block if block is not None and block.part == part and block.kind == kind else None
+    def _argued(self, words: str) -> None:
+        self._delta({"toolUse": {"input": words}})
 
     # ---- parts --------------------------------------------------------------------------------
 
     def _text(self, event: TextDelta | RefusalDelta) -> None:
         if type(event) is RefusalDelta:
             why = "a refusal has no block of its own: its words are sent as text"
-            self._scope.lose(f"{_where(event.part)}.refusal", why, "note")
+            self._scope.lose(f"{where(event.part)}.refusal", why, "note")
         opened = self._growing(event.part, "text") is None
         if opened:
             self._open_block(_Open(event.part, "text"))
@@ -305,11 +210,11 @@ class Writer:
             self._delta({"text": event.text})
 
     def _cite(self, event: CitationAdded) -> None:
-        where = _where(event.part)
+        place = where(event.part)
         if self._growing(event.part, "text") is None and event.part in self._closed:
-            self._scope.lose(f"{where}.citations", "a citation came after the end of its text")
+            self._scope.lose(f"{place}.citations", "a citation came after the end of its text")
             return
-        citation = citation_block(event.citation, where, self._scope)
+        citation = citation_block(event.citation, place, self._scope)
         if citation is None:
             return
         if self._growing(event.part, "text") is None:
@@ -323,16 +228,16 @@ class Writer:
             self._delta({"reasoningContent": {"text": event.text}})
 
     def _prove(self, event: ReasoningProof) -> None:
-        where = _where(event.part)
-        own = self._scope.own(event.extra, where)
-        proof = proof_of(event.signature, event.extra, where, self._scope)
+        place = where(event.part)
+        own = self._scope.own(event.extra, place)
+        proof = proof_of(event.signature, event.extra, place, self._scope)
         said: Block = {} if proof is None else {"signature": proof}
         hidden = event.encrypted
-        if hidden is not None and not can_hide(hidden, event.extra, where, self._scope):
+        if hidden is not None and not can_hide(hidden, event.extra, place, self._scope):
             hidden = None
         if event.part in self._closed:
             if said or own or hidden:
-                self._scope.lose(f"{where}.reasoning", "its proof came after its end")
+                self._scope.lose(f"{place}.reasoning", "its proof came after its end")
             return
         growing = self._growing(event.part, "thought") is not None
         unsaid = event.encrypted is not None or foreign(event.extra) is not None
@@ -346,32 +251,18 @@ class Writer:
             self._delta({"reasoningContent": {**said, **own}})
 
     def _call(self, event: ToolCallStarted) -> None:
-        where = _where(event.part)
+        place = where(event.part)
         custom = event.call_kind == "custom"
         if custom:
-            self._scope.lose(f"{where}.arguments", "free text is sent as {input: text}", "note")
-        own = self._scope.own(event.extra, where)
-        sent = call_id(event.id, where, self._scope, self._ids)
+            self._scope.lose(f"{place}.arguments", "free text is sent as {input: text}", "note")
+        own = self._scope.own(event.extra, place)
+        sent = call_id(event.id, place, self._scope, self._ids)
         start = {"toolUse": {"toolUseId": sent, "name": event.name, **own}}
         self._open_block(_Open(event.part, "toolUse", custom), start)
 
-    def _argue(self, event: ToolCallDelta) -> None:
-        block = self._growing(event.part, "toolUse")
-        if block is None:
-            if event.arguments.strip():
-                self._scope.lose(f"{_where(event.part)}.arguments", "arguments came outside of their call")
-            return
-        block.pieces.append(event.arguments)
-        if event.arguments and not block.custom:
-            self._delta({"toolUse": {"input": event.arguments}})
-
-    def _called(self, event: ToolCallEnded) -> None:
-        if self._growing(event.part, "toolUse") is not None:
-            self._close_block()
-
     def _add(self, event: PartAdded) -> None:
         """A part that came whole, as the events that would have brought it."""
-        for block in answer_blocks(event.value, _where(event.part), self._scope, self._ids):
+        for block in answer_blocks(event.value, where(event.part), self._scope, self._ids):
             kind = next(iter(block))
             beside = {key: value for key, value in block.items() if key != kind}
             if kind in _WHOLE and (type(event.value) is not Opaque or _grows_here(kind, block[kind])):
@@ -380,7 +271,7 @@ class Writer:
                 # What is newer than this code is announced whole.
                 self._open_block(_Open(event.part, kind), block)
             else:
-                self._scope.lose(f"{_where(event.part)}.{event.value.__struct_config__.tag}", "it cannot be streamed")
+                self._scope.lose(f"{where(event.part)}.{event.value.__struct_config__.tag}", "it cannot be streamed")
                 continue
             self._close_open()
 
@@ -388,7 +279,7 @@ class Writer:
         self._open_block(_Open(part, "text"))
         self._delta({"text": value})
         if beside:
-            self._scope.lose(f"{_where(part)}.extra.{NAME}", "text in a stream has no keys beside it", "note")
+            self._scope.lose(f"{where(part)}.extra.{NAME}", "text in a stream has no keys beside it", "note")
 
     def _whole_cited(self, part: int, value: Block, beside: Block) -> None:
         rest = {key: value[key] for key in value.keys() - BLOCK_KEYS["citationsContent"]}
@@ -429,10 +320,6 @@ def _grows_here(kind: str, value: Any) -> bool:
     return kind == "toolUse" or (kind == "toolResult" and isinstance(value.get("content"), list))
 
 
-def _where(part: int) -> str:
-    return f"message.parts[{part}]"
-
-
 # Blocks that grow by plain words: what stands around them in the delta, and the event that brings them.
 _PLAIN: dict[str, tuple[str, str, type[Event]]] = {
     "text": ('{"text":', "}}", TextDelta),
@@ -455,7 +342,7 @@ _WHOLE: dict[str, Callable[[Writer, int, Any, Block], None]] = {
     "toolResult": Writer._whole_result,
     "image": Writer._whole_image,
 }
-_EVENTS: dict[type[Event], Callable[[Writer, Any], None]] = {
+Writer.EVENTS = {
     Started: Writer._start,
     UsageReported: Writer._count,
     LogprobsAdded: Writer._logprobs,
@@ -463,7 +350,7 @@ _EVENTS: dict[type[Event], Callable[[Writer, Any], None]] = {
     Ended: Writer._end,
     Failed: Writer._fail,
 }
-_PARTS: dict[type[Event], Callable[[Writer, Any], None]] = {
+Writer.PARTS = {
     TextDelta: Writer._text,
     RefusalDelta: Writer._text,
     CitationAdded: Writer._cite,

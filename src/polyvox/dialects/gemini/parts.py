@@ -6,20 +6,18 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
 import msgspec
 
-from polyvox.dialects import Endpoint
 from polyvox.dialects.gemini.facts import NAME, Json
+from polyvox.dialects.scope import Scope as BaseScope
 from polyvox.errors import InputError
 from polyvox.types import (
     Audio,
-    Extra,
     File,
     Image,
-    Loss,
     Media,
     Opaque,
     Part,
@@ -49,31 +47,11 @@ _DETAILS = ("low", "medium", "high", "ultra_high")
 RESOLUTION = "MEDIA_RESOLUTION_"
 
 
-class Scope:
-    """What encoding carries along: where it goes, and what it could not say so far."""
+class Scope(BaseScope):
+    """One encoding: its endpoint and its losses."""
 
-    def __init__(self, at: Endpoint) -> None:
-        self.at = at
-        self.losses: list[Loss] = []
-
-    def lose(self, field: str, why: str, severity: Literal["note", "loss"] = "loss") -> None:
-        """Record something that could not be said."""
-        self.losses.append(Loss(field, why, severity))
-
-    def own(self, extra: Extra, field: str) -> Json:
-        """The keys that are this dialect's own; those of others are noted as lost."""
-        for dialect in extra:
-            if dialect != NAME:
-                self.lose(
-                    f"{field}.extra.{dialect}" if field else f"extra.{dialect}",
-                    f"these keys belong to {dialect}",
-                    "note",
-                )
-        return extra.get(NAME, {})
-
-    def may_tell(self, origin: str | None) -> bool:
-        """Whether what is bound to this origin means anything where the request goes."""
-        return origin is None or origin == self.at.origin
+    __slots__ = ()
+    NAME = NAME
 
     def proof(self, part: Text | ToolCall, where: str) -> Json:
         """The signature of a part, which goes back on that part and to nobody but its maker."""

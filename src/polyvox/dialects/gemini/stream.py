@@ -3,13 +3,12 @@ the pieces of a candidate say grows part by part; a piece with a signature is a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct
 
-from polyvox.dialects import SHAPE_ERRORS, Endpoint, decode_json, string
+from polyvox.dialects import Endpoint, decode_json, string
 from polyvox.dialects.gemini.answer import (
     CANDIDATE,
     TOP,
@@ -30,6 +29,7 @@ from polyvox.dialects.gemini.facts import NAME, Json, finish_of, named, rest_of
 from polyvox.dialects.gemini.partial_args import PartialArgs
 from polyvox.dialects.gemini.parts_read import CALLED, mark_of, part_from
 from polyvox.dialects.gemini.pieces import Pieces
+from polyvox.dialects.stream_reader import StreamReader
 from polyvox.errors import BadResponseError, PolyvoxError, StreamInterruptedError
 from polyvox.types import (
     ChoiceEnded,
@@ -120,12 +120,11 @@ class _Choice:
         return self.parts - 1
 
 
-class GeminiReader:
+class GeminiReader(StreamReader):
     """See `dialects.Reader`. The end is told when the stream closes: the usage may come behind the last words."""
 
     def __init__(self, at: Endpoint) -> None:
-        self.done: bool = False
-        self._at = at
+        super().__init__(at)
         self._pieces = Pieces()
         self._started = False
         self._id: str | None = None
@@ -134,39 +133,12 @@ class GeminiReader:
         self._choices = {0: self._first}
         self._usage: Json = {}
         self._extra: Json = {}
-        self._out: list[Event] = []
-
-    def feed(self, data: bytes) -> list[Event]:
-        """See `dialects.Reader.feed`."""
-        if not self.done:
-            self._guard(lambda: self._read(data))
-        out, self._out = self._out, []
-        return out
-
-    def close(self) -> list[Event]:
-        """See `dialects.Reader.close`."""
-        if not self.done:
-            self._guard(self._finish)
-        out, self._out = self._out, []
-        return out
-
-    def _guard(self, step: Callable[[], None]) -> None:
-        try:
-            step()
-        except PolyvoxError as error:
-            self._fail(error)
-        except SHAPE_ERRORS as error:
-            shape = f"the stream has a piece of an unexpected shape ({type(error).__name__}: {error})"
-            self._fail(BadResponseError(shape))
 
     def _fail(self, error: PolyvoxError) -> None:
-        if error.sent == "unknown":
-            error.sent = "yes"
         self._tell_rest(whole=False)
         reason = self._first.reason
         finish = finish_of(reason, bool(self._first.ids)) if reason is not None else None
         self._out.append(Failed(error, finish, reason))
-        self.done = True
 
     def _read(self, data: bytes) -> None:
         for text in self._pieces.feed(data):

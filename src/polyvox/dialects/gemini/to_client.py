@@ -16,6 +16,7 @@ from polyvox.dialects.errors_on_wire import headers_of, status_of
 from polyvox.dialects.gemini.answer import CANDIDATE, REASONS, TOP, TYPE, error_of, logprobs_of, usage_of
 from polyvox.dialects.gemini.facts import NAME, Json, finish_of, named
 from polyvox.dialects.gemini.parts import MAKERS, Scope, thought
+from polyvox.dialects.scope import Answering
 from polyvox.errors import BadResponseError, InputError, PolyvoxError, of_kind
 from polyvox.types import (
     Choice,
@@ -42,20 +43,13 @@ _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{
 _RAW = re.compile(r"[A-Z][A-Z0-9_]*")
 
 
-class AnswerScope(Scope):
-    """What writing one answer carries along. Each loss is told once, however many pieces bring it."""
+class AnswerScope(Answering, Scope):
+    """What writing one answer carries along."""
+
+    __slots__ = ()
 
     def __init__(self) -> None:
         super().__init__(Endpoint())
-
-    def lose(self, field: str, why: str, severity: Any = "loss") -> None:
-        """Record something that could not be said."""
-        if Loss(field, why, severity) not in self.losses:
-            super().lose(field, why, severity)
-
-    def may_tell(self, origin: str | None) -> bool:
-        """Always: what the answer is bound to is the client's to keep and send back."""
-        return True
 
 
 def encode_response(response: Response) -> tuple[Reply, tuple[Loss, ...]]:

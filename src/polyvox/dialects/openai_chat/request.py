@@ -10,8 +10,9 @@ from typing import Any, Literal
 from msgspec import UNSET, UnsetType
 
 from polyvox.dialects import Encoded, Endpoint, Wire, encode_json
-from polyvox.dialects.bound import missed, weight
+from polyvox.dialects.bound import missed
 from polyvox.dialects.openai_chat.answer import BESIDE_CONTENT, NAME
+from polyvox.dialects.scope import Scope
 from polyvox.errors import InputError
 from polyvox.types import (
     Audio,
@@ -19,7 +20,6 @@ from polyvox.types import (
     Extra,
     File,
     Image,
-    Loss,
     Media,
     Message,
     Opaque,
@@ -68,33 +68,23 @@ AUDIO_FORMATS = {
 }  # fmt: skip
 
 
-class _Out:
-    """Where a request is being written to: the endpoint, and what could not be said so far."""
+class _Out(Scope):
+    """Where a request is being written to, and what of it is remembered."""
 
-    __slots__ = ("at", "called", "losses", "refused")
+    __slots__ = ("called", "refused")
+    NAME = NAME
 
     def __init__(self, at: Endpoint) -> None:
-        self.at = at
+        super().__init__(at)
         self.called: dict[str, str] = {}  # id of a call -> the name of its function
-        self.losses: list[Loss] = []
         self.refused = _SAMPLING if "no_sampling" in at.quirks else ()
-
-    def lose(self, field: str, why: str, severity: Literal["note", "loss"] = "loss") -> None:
-        self.losses.append(Loss(field, why, severity))
-
-    def is_foreign(self, origin: str | None) -> bool:
-        """Whether state of this origin means nothing to this endpoint."""
-        return origin is not None and origin != self.at.origin
 
     def send_back(self, extra: Extra, into: dict[str, Any], where: str, inner: tuple[str, ...] = ()) -> None:
         """Put the keys of this dialect into a wire object; those of others are noted. An object under one
         of the `inner` keys joins what stands there, others take its place."""
-        for dialect, keys in extra.items():
-            if dialect == NAME:
-                joined = {key: {**into[key], **keys[key]} for key in inner if _both_objects(into, keys, key)}
-                into.update({**keys, **joined})
-            else:
-                self.lose(f"{where}extra.{dialect}", "keys of another dialect", weight(dialect, keys))
+        if keys := self.own(extra, where):
+            joined = {key: {**into[key], **keys[key]} for key in inner if _both_objects(into, keys, key)}
+            into.update({**keys, **joined})
 
 
 def _both_objects(first: dict[str, Any], second: dict[str, Any], key: str) -> bool:
@@ -201,7 +191,7 @@ def _tool(tool: Tool | Opaque, out: _Out, where: str) -> Any:
     if tool.cache is not None:
         _cache(tool.cache, outer, out, where)
     if tool.extra:
-        out.send_back(tool.extra, outer, where + ".", (tool.kind,))
+        out.send_back(tool.extra, outer, where, (tool.kind,))
     return outer
 
 
@@ -229,7 +219,7 @@ def _response_format(wanted: ResponseFormat, out: _Out) -> dict[str, Any]:
             inner["strict"] = wanted.strict
         wire["json_schema"] = inner
     if wanted.extra:
-        out.send_back(wanted.extra, wire, "response_format.", ("json_schema",))
+        out.send_back(wanted.extra, wire, "response_format", ("json_schema",))
     return wire
 
 
@@ -256,7 +246,7 @@ def _thinking(wanted: Thinking, body: dict[str, Any], out: _Out) -> None:
     if wanted.mode is not UNSET and "thinking" not in wanted.extra.get(NAME, ()):
         out.lose("thinking.mode", "this dialect has no modes of reasoning")
     if wanted.extra:
-        out.send_back(wanted.extra, body, "thinking.", ("reasoning", "thinking"))
+        out.send_back(wanted.extra, body, "thinking", ("reasoning", "thinking"))
 
 
 # ---- messages ---------------------------------------------------------------------------------
@@ -317,7 +307,7 @@ def _finish(message: Message, wire: dict[str, Any], out: _Out, where: str) -> di
     if message.name is not None:
         wire["name"] = message.name
     if message.extra:
-        out.send_back(message.extra, wire, where + ".")
+        out.send_back(message.extra, wire, where)
     return wire
 
 
@@ -346,7 +336,7 @@ def _part(part: Part, out: _Out, where: str) -> dict[str, Any] | None:
         if (cache := getattr(part, "cache", None)) is not None:
             _cache(cache, wire, out, where)
         if extra := getattr(part, "extra", None):
-            out.send_back(extra, wire, where + ".", (wire["type"],))
+            out.send_back(extra, wire, where, (wire["type"],))
     return wire
 
 
@@ -363,7 +353,7 @@ def _cache(cache: CacheHint, wire: dict[str, Any], out: _Out, where: str) -> Non
         out.lose(f"{where}.cache", "this endpoint caches without breakpoints", "note")
         return
     if cache.extra:
-        out.send_back(cache.extra, mark, f"{where}.cache.")
+        out.send_back(cache.extra, mark, f"{where}.cache")
 
 
 def _text(part: Text, out: _Out, where: str) -> dict[str, Any]:
@@ -475,7 +465,7 @@ def _assistant(message: Message, parts: list[tuple[str, Part]], out: _Out, where
                     content.append(chunk)
             case Refusal():
                 chunk = {"type": "refusal", "refusal": part.text}
-                out.send_back(part.extra, chunk, spot + ".")
+                out.send_back(part.extra, chunk, spot)
                 content.append(chunk)
             case ToolCall():
                 calls.append(_call(part, out, spot))
@@ -500,7 +490,7 @@ def _call(part: ToolCall, out: _Out, where: str) -> dict[str, Any]:
     if not custom and not part.arguments:
         inner["arguments"] = "{}"
     wire: dict[str, Any] = {"id": part.id, "type": part.kind, part.kind: inner}
-    out.send_back(part.extra, wire, where + ".", (part.kind,))
+    out.send_back(part.extra, wire, where, (part.kind,))
     out.called[part.id] = part.name
     return wire
 
@@ -556,5 +546,5 @@ def _tool_result(result: ToolResult, out: _Out, where: str, beside: list[dict[st
         out.lose(f"{where}.cache", "tool results carry no breakpoint here", "note")
     if result.name not in (None, out.called.get(result.call_id), result.extra.get(NAME, {}).get("name")):
         out.lose(f"{where}.name", "a tool result is named by its call in this dialect", "note")
-    out.send_back(result.extra, wire, where + ".")
+    out.send_back(result.extra, wire, where)
     return wire

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import base64
 import math
-from typing import Any, Literal
+from typing import Any
 
-from polyvox.dialects import SHAPE_ERRORS, Peek, Reply, encode_json
+from polyvox.dialects import SHAPE_ERRORS, Endpoint, Peek, Reply, encode_json
 from polyvox.dialects.errors_on_wire import headers_of, kind_of, status_of
 from polyvox.dialects.openai_chat.answer import (
     BESIDE_CONTENT,
@@ -18,12 +18,12 @@ from polyvox.dialects.openai_chat.answer import (
     beside_key,
     usage_of,
 )
+from polyvox.dialects.scope import Answering, Scope
 from polyvox.errors import BadResponseError, PolyvoxError, UnknownModelError, of_kind
 from polyvox.types import (
     Audio,
     Choice,
     Citation,
-    Extra,
     FinishReason,
     Image,
     Loss,
@@ -44,26 +44,14 @@ _PREFIX = "chatcmpl-"
 UNWRITABLE = (*SHAPE_ERRORS, OverflowError)  # what encoding raises for values that no JSON can say
 
 
-class Saying:
-    """What an answer to a client could not say so far."""
+class Saying(Answering, Scope):
+    """What writing one answer carries along."""
 
-    __slots__ = ("losses",)
+    __slots__ = ()
+    NAME = NAME
 
-    def __init__(self, losses: list[Loss]) -> None:
-        self.losses: list[Loss] = losses
-
-    def lose(self, field: str, why: str, severity: Literal["note", "loss"] = "loss") -> None:
-        """Keep a loss, once."""
-        loss = Loss(field, why, severity)
-        if loss not in self.losses:
-            self.losses.append(loss)
-
-    def own(self, extra: Extra, where: str) -> dict[str, Any]:
-        """The keys of this dialect; those of others are noted."""
-        for dialect in extra:
-            if dialect != NAME:
-                self.lose(f"{where}extra.{dialect}", "keys of another dialect", "note")
-        return extra.get(NAME, {})
+    def __init__(self) -> None:
+        super().__init__(Endpoint())
 
 
 # ---- identity ---------------------------------------------------------------------------------
@@ -168,7 +156,7 @@ def annotations_said(citations: tuple[Citation, ...], offset: int, where: str, o
     """Sources as annotations. `offset` is how many characters stand before the text they hang on."""
     said = []
     for citation in citations:
-        own = out.own(citation.extra, f"{where}.citations.")
+        own = out.own(citation.extra, f"{where}.citations")
         if own:
             said.append(own)
             continue
@@ -210,7 +198,7 @@ def _data_url(data: bytes, media_type: str | None) -> str:
 
 def image_said(part: Image, where: str, out: Saying) -> dict[str, Any] | None:
     """A picture the model made; None where it has neither bytes nor an address."""
-    out.own(part.extra, where + ".")
+    out.own(part.extra, where)
     url = _data_url(part.data, part.media_type) if part.data is not None else part.url
     if url is None:
         out.lose(f"{where}.image", "a picture goes as data or address in this dialect")
@@ -238,7 +226,7 @@ def audio_said(part: Audio, where: str, out: Saying) -> dict[str, Any]:
         "data": None if part.data is None else base64.b64encode(part.data).decode("ascii"),
         "transcript": part.transcript,
     }
-    return {**{key: value for key, value in said.items() if value is not None}, **out.own(part.extra, where + ".")}
+    return {**{key: value for key, value in said.items() if value is not None}, **out.own(part.extra, where)}
 
 
 def call_said(part: ToolCall, where: str, out: Saying) -> dict[str, Any]:
@@ -247,7 +235,7 @@ def call_said(part: ToolCall, where: str, out: Saying) -> dict[str, Any]:
         out.lose(f"{where}.signature", f"a call carries no proof in this dialect; bound to {part.origin}")
     key = "input" if part.kind == "custom" else "arguments"
     arguments = part.arguments or ("" if part.kind == "custom" else "{}")
-    own = dict(out.own(part.extra, where + "."))
+    own = dict(out.own(part.extra, where))
     inner = own.pop(part.kind, {})
     return {"id": part.id, "type": part.kind, **own, part.kind: {"name": part.name, key: arguments, **inner}}
 
@@ -255,7 +243,7 @@ def call_said(part: ToolCall, where: str, out: Saying) -> dict[str, Any]:
 def thought_said(part: Reasoning, index: int, where: str, out: Saying) -> dict[str, Any] | None:
     """The detail that carries a reasoning part of another dialect and its proof, for a client to send back;
     None for a part without proof."""
-    out.own(part.extra, where + ".")
+    out.own(part.extra, where)
     if part.signature is None and part.encrypted is None:
         return None
     out.lose(f"{where}.reasoning", "its proof goes in reasoning_details, which few clients send back", "note")
@@ -269,7 +257,7 @@ def chunk_said(part: Text | Refusal | Reasoning | Opaque, where: str, out: Sayin
     """A part as a chunk of a content list."""
     if isinstance(part, Opaque):
         return dict(part.raw)
-    own = out.own(part.extra, where + ".")
+    own = out.own(part.extra, where)
     if isinstance(part, Text):
         return {"type": "text", "text": part.text, **own}
     if isinstance(part, Refusal):
@@ -314,7 +302,7 @@ class _Whole:
             case Text():
                 self.text(part, where)
             case Refusal() if not self.listed:
-                self.out.own(part.extra, where + ".")
+                self.out.own(part.extra, where)
                 self.refusals.append(part.text)
             case Reasoning() if not is_chunk(part):
                 self.thoughts.append((where, part))
@@ -390,7 +378,7 @@ def unsaid(part: Part, where: str, out: Saying) -> None:
 
 def _choice(index: int, choice: Choice, beside: dict[str, Any], where: str, out: Saying) -> dict[str, Any]:
     message = _Whole(choice.message, where, out).said()
-    for key, value in out.own(choice.message.extra, f"{where}message.").items():
+    for key, value in out.own(choice.message.extra, f"{where}message").items():
         message.setdefault(key, value)
     refused = any(type(part) is Refusal for part in choice.message.parts)
     said = {
@@ -406,7 +394,7 @@ def _choice(index: int, choice: Choice, beside: dict[str, Any], where: str, out:
 
 def encode_response(response: Response, asked: Peek) -> tuple[Reply, tuple[Loss, ...]]:
     """See `ServerSide.encode_response`. An answer that failed is an error, whatever had arrived of it."""
-    out = Saying([])
+    out = Saying()
     failure = failure_of(response.finish_reason, response.raw_finish_reason)
     if failure is not None:
         out.lose("message", "the answer failed, and an error has no place for what had arrived of it")

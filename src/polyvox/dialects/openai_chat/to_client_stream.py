@@ -107,8 +107,8 @@ class ChatWriter:
 
     def __init__(self, asked: Peek) -> None:
         self.done: bool = False
-        self.losses: list[Loss] = []
-        self._out = Saying(self.losses)
+        self._out = Saying()
+        self.losses: list[Loss] = self._out.losses
         self._asked = asked
         self._usage = Usage()
         self._choices: dict[int, _Choice] = {}
@@ -229,7 +229,7 @@ class ChatWriter:
 
     def _proof(self, event: ReasoningProof) -> bytes:
         where = _where(event)
-        own = self._out.own(event.extra, where + ".")
+        own = self._out.own(event.extra, where)
         if "chunk" in own:
             return self._frame(event, own["chunk"])
         if "reasoning_details" in own:
@@ -329,7 +329,7 @@ class ChatWriter:
             case Text():
                 return [self._whole_text(part, number, where, state)]
             case Refusal() if not is_chunk(part):
-                self._out.own(part.extra, where + ".")
+                self._out.own(part.extra, where)
                 return [{"refusal": part.text}]
             case Reasoning() if not is_chunk(part):
                 return [self._whole_reasoning(part, where, state)]
@@ -363,7 +363,7 @@ class ChatWriter:
         return said
 
     def _whole_reasoning(self, part: Reasoning, where: str, state: _Choice) -> dict[str, Any]:
-        own = self._out.own(part.extra, where + ".").get("reasoning_details")
+        own = self._out.own(part.extra, where).get("reasoning_details")
         details = list(own or ())
         if own is None and (detail := thought_said(part, len(state.details), where, self._out)) is not None:
             details = [detail]

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from polyvox.dialects import Endpoint
-from polyvox.dialects.bound import weight
 from polyvox.dialects.openai_responses.facts import (
     AUDIO_FORMATS,
     CACHE_TTLS,
@@ -19,6 +18,7 @@ from polyvox.dialects.openai_responses.facts import (
     RESULTS,
     UNNAMED,
 )
+from polyvox.dialects.scope import Scope as BaseScope
 from polyvox.types import (
     Audio,
     CacheHint,
@@ -26,7 +26,6 @@ from polyvox.types import (
     Extra,
     File,
     Image,
-    Loss,
     Media,
     Message,
     Opaque,
@@ -46,37 +45,26 @@ RESULT_ITEMS = {kind: item for item, kind in RESULTS.items()}
 _CONTENT = (IN_MESSAGE, "input_", "output_")
 
 
-class Scope:
-    """What encoding one request carries along: where it goes, and what it could not say so far."""
+class Scope(BaseScope):
+    """One encoding: its endpoint, its losses, and the calls so far."""
 
-    __slots__ = ("at", "called", "kinds", "losses", "stored")
+    __slots__ = ("called", "kinds", "stored")
+    NAME = NAME
 
     def __init__(self, at: Endpoint, stored: bool = True) -> None:
-        self.at: Endpoint = at
-        self.losses: list[Loss] = []
+        super().__init__(at)
         self.stored: bool = stored  # whether the server keeps what it answers
         self.kinds: dict[str, Literal["function", "custom"]] = {}  # id of a call -> its kind
         self.called: dict[str, str] = {}  # id of a call -> the name of its function
 
-    def lose(self, field: str, why: str, severity: Literal["note", "loss"] = "loss") -> None:
-        """Record something that could not be said."""
-        self.losses.append(Loss(field, why, severity))
-
-    def is_foreign(self, origin: str | None) -> bool:
-        """Whether state of this origin means nothing to this endpoint."""
-        return origin is not None and origin != self.at.origin
-
-    def own(self, extra: Extra, where: str) -> Json:
-        """The keys that are this dialect's own; those of others are noted as lost."""
-        for dialect, keys in extra.items():
-            if dialect != NAME:
-                place = f"{where}.extra.{dialect}" if where else f"extra.{dialect}"
-                self.lose(place, "keys of another dialect", weight(dialect, keys))
-        own, item = extra.get(NAME, {}), extra.get(NAME, {}).get("item")
+    def own(self, extra: Extra, field: str) -> Json:
+        """See `polyvox.dialects.scope.Scope`; an id goes to who minted it only."""
+        own = super().own(extra, field)
+        item = own.get("item")
         if MINTED_BY in own:
-            own = self._bound(own, where)
+            own = self._bound(own, field)
         if isinstance(item, dict) and MINTED_BY in item:
-            own = {**own, "item": self._bound(item, where)}
+            own = {**own, "item": self._bound(item, field)}
         return own
 
     def _bound(self, keys: Json, where: str) -> Json:
@@ -86,10 +74,6 @@ class Scope:
             left.pop("id", None)
             self.lose(f"{where}.id", f"bound to {keys[MINTED_BY]}", "note")
         return left
-
-    def may_tell(self, origin: str | None) -> bool:
-        """Whether the id of an item of this origin goes to this endpoint."""
-        return not self.is_foreign(origin)
 
 
 def items_of(messages: tuple[Message, ...], scope: Scope, start: int = 0) -> list[Json]:

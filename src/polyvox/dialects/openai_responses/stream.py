@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Raw, Struct
 
-from polyvox.dialects import SHAPE_ERRORS, Endpoint, Reply, decode_object, integer, snippet, string
+from polyvox.dialects import Endpoint, Reply, decode_object, integer, snippet, string
 from polyvox.dialects.collect import as_events
 from polyvox.dialects.framing import MAX_FRAME, SSE, ServerSentEvent
 from polyvox.dialects.openai_chat.answer import arguments_text, logprobs_of, number
@@ -26,12 +26,12 @@ from polyvox.dialects.openai_responses.facts import (
     keys_beside,
     minted,
 )
+from polyvox.dialects.stream_reader import StreamReader
 from polyvox.errors import BadResponseError, CallCancelledError, PolyvoxError, StreamInterruptedError
 from polyvox.types import (
     Audio,
     CitationAdded,
     Ended,
-    Event,
     ExtraAdded,
     Failed,
     FinishReason,
@@ -109,12 +109,11 @@ class _Item:
         self.begun = self.done = False
 
 
-class ResponsesReader:
+class ResponsesReader(StreamReader):
     """See `dialects.Reader`."""
 
     def __init__(self, at: Endpoint) -> None:
-        self.done: bool = False
-        self._at = at
+        super().__init__(at)
         self._sse = SSE()
         self._head: bytearray | None = bytearray()  # a body that is no event stream; None once it is one
         self._items: dict[int | str, _Item] = {}
@@ -123,35 +122,10 @@ class ResponsesReader:
         self._has_calls = self._has_refusal = False
         self._sound = bytearray()
         self._transcript: list[str] = []
-        self._out: list[Event] = []
         self._misses = 0
         # The piece of content that words were last added to: the hot path.
         self._spot = (-1, -1)
         self._text = _Text(-1)
-
-    def feed(self, data: bytes) -> list[Event]:
-        """See `dialects.Reader.feed`."""
-        if not self.done:
-            try:
-                self._read(data)
-            except PolyvoxError as error:
-                self._fail(error)
-            except SHAPE_ERRORS as error:
-                self._fail(_misshapen(error))
-        out, self._out = self._out, []
-        return out
-
-    def close(self) -> list[Event]:
-        """See `dialects.Reader.close`."""
-        if not self.done:
-            try:
-                self._finish()
-            except PolyvoxError as error:
-                self._fail(error)
-            except SHAPE_ERRORS as error:
-                self._fail(_misshapen(error))
-        out, self._out = self._out, []
-        return out
 
     def _fail(self, error: PolyvoxError, raw: str | None = None) -> None:
         error.sent = "yes"
@@ -521,10 +495,6 @@ class ResponsesReader:
         if self._sound or self._transcript:
             transcript = "".join(self._transcript) or None
             self._out.append(PartAdded(self._next(), Audio(bytes(self._sound) or None, transcript=transcript)))
-
-
-def _misshapen(error: Exception) -> PolyvoxError:
-    return BadResponseError(f"the stream has an event of an unexpected shape ({type(error).__name__}: {error})")
 
 
 def _index(data: Json) -> int:

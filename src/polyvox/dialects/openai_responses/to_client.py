@@ -4,7 +4,6 @@ words stands here once. An answer that did not come to its end is an error here,
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Literal
 
 from polyvox.dialects import SHAPE_ERRORS, Endpoint, Peek, Reply, encode_json
 from polyvox.dialects.openai_chat.to_client import encode_error, logprobs_said
@@ -19,6 +18,7 @@ from polyvox.dialects.openai_responses.facts import (
     finish_of,
 )
 from polyvox.dialects.openai_responses.items import Json, Scope, call_said, picture_said, text_said, thought_said
+from polyvox.dialects.scope import Answering
 from polyvox.errors import BadResponseError, PolyvoxError, of_kind
 from polyvox.types import (
     Extra,
@@ -42,22 +42,13 @@ _HEADERS = {"content-type": "application/json"}
 _PREFIX = "resp_"
 
 
-class Saying(Scope):
-    """What an answer to a client could not say so far, each thing once."""
+class Saying(Answering, Scope):
+    """What writing one answer carries along."""
 
     __slots__ = ()
 
     def __init__(self) -> None:
         super().__init__(Endpoint())
-
-    def lose(self, field: str, why: str, severity: Literal["note", "loss"] = "loss") -> None:
-        """Keep a loss, once."""
-        if Loss(field, why, severity) not in self.losses:
-            super().lose(field, why, severity)
-
-    def may_tell(self, origin: str | None) -> bool:
-        """Always: what is bound to somebody is the client's to keep and send back."""
-        return True
 
 
 def encode_response(response: Response, asked: Peek) -> tuple[Reply, tuple[Loss, ...]]:
