@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import AsyncGenerator, Coroutine
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,7 +71,7 @@ async def _keep(session: ClientSession) -> AsyncGenerator[None, None]:
 def _session(ca_bundle: str | Path | None) -> ClientSession:
     import aiohttp
 
-    session = aiohttp.ClientSession(
+    session = _session_class()(
         connector=_connector_class()(
             limit=0,
             keepalive_timeout=KEEPALIVE_SECONDS,
@@ -90,6 +91,25 @@ def _session(ca_bundle: str | Path | None) -> ClientSession:
     # aiohttp repeats GET on a broken connection by itself; the engine is the one owner of retries.
     session._retry_connection = False
     return session
+
+
+@cache
+def _session_class() -> type[ClientSession]:
+    from aiohttp import ClientSession
+
+    class Silent:
+        """Goes without a word: whoever lets a client go need not have closed it."""
+
+        def __init_subclass__(cls) -> None:
+            """That of aiohttp warns of every class made of a session."""
+
+        def __del__(self, *_: object) -> None:
+            """The connector closes itself; in a ring the collector may come to the session before it."""
+
+    class Session(Silent, ClientSession):
+        """The session of a pool."""
+
+    return Session
 
 
 @cache
@@ -124,9 +144,10 @@ def _connector_class() -> type[TCPConnector]:
             self._factory = partial(Handler, loop=self._loop)  # type: ignore[assignment]
 
         def __del__(self, *_: object) -> None:
-            """Closed without a word: whoever lets a client go need not have closed it."""
-            if not self.closed:
-                self._close()
+            """Closed without a word, as the session goes; by the loop, for the collector may run in any thread."""
+            if not (self.closed or self._loop.is_closed()):
+                with suppress(RuntimeError):  # it was closed since
+                    self._loop.call_soon_threadsafe(self._close)
 
         async def _get(self, key: Any, traces: Any) -> Connection | None:
             while (found := await super()._get(key, traces)) is not None:
