@@ -439,6 +439,16 @@ def test_the_table_is_made_once_and_a_damaged_file_is_put_aside(row, path, caplo
     assert [record.levelname for record in caplog.records] == ["WARNING"] and aside.name in caplog.text
 
 
+@pytest.mark.parametrize("size", [1, 2, 99])
+@rows("S2-173")
+def test_what_a_short_file_says_is_put_aside_and_not_written_over(row, path, size):
+    Path(path).write_bytes(b"x" * size)  # SQLite takes one of a single byte for an empty one
+    with contextlib.closing(SQLiteCache(path)) as cache:
+        cache.set("a", 1, 600)
+        assert cache.get("a") == 1
+    assert [aside.read_bytes() for aside in Path(path).parent.glob("cache.db.corrupt-*Z")] == [b"x" * size]
+
+
 @rows("S2-173")
 def test_a_file_that_is_damaged_or_replaced_in_use_is_begun_anew(row, path, file):
     file.set("a", 1, 600)
@@ -457,12 +467,21 @@ def test_files_of_others_are_left_as_they_are(row, tmp_path):
         SQLiteCache(str(letter))
     assert letter.read_text() == "Dear reader, " * 100
     other = tmp_path / "other.db"
-    with contextlib.closing(sqlite3.connect(other)) as database, database:
-        database.execute("CREATE TABLE cache (id INTEGER, what BLOB)")
-    before = other.read_bytes()
-    with pytest.raises(ProviderConfigurationError, match="another program"):
-        SQLiteCache(str(other))
-    assert other.read_bytes() == before
+    newer = "CREATE TABLE cache (id INTEGER); PRAGMA application_id=0x50565841; PRAGMA user_version=2"
+    for tables, why in (
+        ("CREATE TABLE cache (id INTEGER, what BLOB)", "another program"),
+        ("CREATE TABLE accounts (id INTEGER)", "another program"),
+        (f"{PRINTED}; PRAGMA application_id=77", "another program"),
+        (newer, "newer version"),
+    ):
+        other.unlink(missing_ok=True)
+        with contextlib.closing(sqlite3.connect(other)) as database, database:
+            database.executescript(tables)
+        before = other.read_bytes()
+        with pytest.raises(ProviderConfigurationError, match=why) as caught:
+            SQLiteCache(str(other))
+        assert caught.value.hint == "name another file" and str(other) in str(caught.value)
+        assert other.read_bytes() == before and sorted(path.name for path in tmp_path.glob("*.db*")) == ["other.db"]
 
 
 @rows("S2-173")

@@ -1,13 +1,15 @@
-"""The file behind a store in SQLite: made private, checked for being ours, put aside when it is damaged. It decides
-nothing about what is kept."""
+"""A file of SQLite in which answers are kept: made private, checked for being ours, put aside when it is damaged, left
+alone by a child of a fork. Which tables it has is said to it; it decides nothing about what is kept."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import quote
 
 from polyvox.database.faults import meaning, told
@@ -37,6 +39,35 @@ TABLES = (
 )
 _LOOK = "SELECT space, key, value, size, created_at, expires_at, used_at FROM cache LIMIT 1"
 
+
+def _nobodys(connection: sqlite3.Connection) -> bool:  # noqa: ARG001 - for those who take over anything
+    return False
+
+
+def _make(connection: sqlite3.Connection) -> None:
+    for statement in TABLES:
+        connection.execute(statement)
+
+
+class Layout(NamedTuple):
+    """Which tables a file of ours has.
+
+    mark and version are what `PRAGMA application_id` and `PRAGMA user_version` say of it; look reads all columns, so
+    that it fails where one is missing; make makes the tables in a transaction; takes_over says of tables without a
+    mark whether make may have them; busy is for how many seconds a lock is waited for.
+    """
+
+    mark: int
+    version: int
+    look: str
+    make: Callable[[sqlite3.Connection], None]
+    takes_over: Callable[[sqlite3.Connection], bool] = _nobodys
+    busy: float = BUSY_SECONDS
+
+
+STORE: Layout = Layout(OURS, SCHEMA, _LOOK, _make)
+"""That of `SQLiteStore`."""
+
 carried: list[sqlite3.Connection] = []
 """Connections that a child got from the process it was forked from: kept, because it must not even close them."""
 
@@ -63,12 +94,13 @@ def why(error: BaseException) -> str:
     return told(error)
 
 
-def connect(path: Path, *, reads: bool) -> sqlite3.Connection:
-    """A connection to a file that is there. One that reads never waits for a lock: what it cannot read is a miss."""
+def connect(path: Path, *, reads: bool, busy: float = BUSY_SECONDS) -> sqlite3.Connection:
+    """A connection to a file that is there; busy is for how many seconds it waits for a lock. One that reads never
+    waits: what it cannot read is a miss."""
     connection = sqlite3.connect(
         f"file:{quote(str(path))}?mode=rw",
         uri=True,
-        timeout=0 if reads else BUSY_SECONDS,
+        timeout=0 if reads else busy,
         isolation_level=None,
         check_same_thread=False,
     )
@@ -87,12 +119,14 @@ def refuse_text(path: Path) -> None:
 
 
 class StoreFile:
-    """The connection that writes, and which file it is to. Used by one thread."""
+    """The connection that writes, and which file it is to. Used by one thread at a time."""
 
-    def __init__(self, path: Path, wall: Callable[[], float]) -> None:
+    def __init__(self, path: Path, wall: Callable[[], float], layout: Layout = STORE) -> None:
         self.path = path
         self.connection: sqlite3.Connection | None = None
         self._wall = wall
+        self._layout = layout
+        self._process = 0
         self._file = identity(path)
         self._beside = beside(path)
 
@@ -103,13 +137,16 @@ class StoreFile:
                 warn_of_network(self.path)
             make_private(self.path)
             self._file = identity(self.path)
-            connection = connect(self.path, reads=False)
+            if is_no_database(self.path):
+                # SQLite takes a file of one byte for an empty one, and would write over it.
+                raise DamagedError("file is not a database")
+            connection = connect(self.path, reads=False, busy=self._layout.busy)
             try:
-                _prepare(connection)
+                _prepare(connection, self._layout)
             except BaseException:
                 connection.close()
                 raise
-            self.connection = connection
+            self.connection, self._process = connection, os.getpid()
             self._beside = beside(self.path)
         return self.connection
 
@@ -129,31 +166,35 @@ class StoreFile:
         self.close()
         found = identity(self.path)
         if found is not None and found == self._file:
-            refuse_stranger(self.path, OURS, self._beside)
+            refuse_stranger(self.path, self._layout.mark, self._beside)
             aside = put_aside(self.path, "corrupt", self._wall)
             log.warning("%s was damaged (%s); it is %s now, and begins anew", self.path, reason, aside.name)
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Let go of the connection. A child of a fork has no right to use that of its parent, nor even to close it,
+        https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_across_a_fork_."""
         connection, self.connection = self.connection, None
-        if connection is not None:
+        if connection is None:
+            return
+        if self._process == os.getpid():
             connection.close()
+        else:
+            carried.append(connection)
 
 
-def _prepare(connection: sqlite3.Connection) -> None:
+def _prepare(connection: sqlite3.Connection, layout: Layout) -> None:
     """Check whose file it is before anything in it is changed; make the tables of an empty one."""
-    if _checked(connection):
+    if _checked(connection, layout):
         _set_up(connection)
         return
     connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
     _set_up(connection)
     connection.execute("BEGIN IMMEDIATE")
     try:
-        if not _checked(connection):  # another process may have made them meanwhile
-            for statement in TABLES:
-                connection.execute(statement)
-            connection.execute(f"PRAGMA application_id={OURS}")
-            connection.execute(f"PRAGMA user_version={SCHEMA}")
+        if not _checked(connection, layout):  # another process may have made them meanwhile
+            layout.make(connection)
+            connection.execute(f"PRAGMA application_id={layout.mark}")
+            connection.execute(f"PRAGMA user_version={layout.version}")
         connection.execute("COMMIT")
     except BaseException:
         connection.rollback()
@@ -161,28 +202,33 @@ def _prepare(connection: sqlite3.Connection) -> None:
 
 
 def _set_up(connection: sqlite3.Connection) -> None:
-    connection.execute("PRAGMA journal_mode=WAL").fetchone()
+    # While another process opens the file SQLite refuses to switch it, without a wait; it is right either way.
+    with contextlib.suppress(sqlite3.OperationalError):
+        connection.execute("PRAGMA journal_mode=WAL").fetchone()
     # Without a sync for each commit: a power cut may take the last answers, and never the file.
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
-def _checked(connection: sqlite3.Connection) -> bool:
+def _checked(connection: sqlite3.Connection, layout: Layout) -> bool:
     """Whether the tables are there."""
+    # In this order: who makes the tables meanwhile commits the mark with them, so whoever sees tables sees the mark.
+    (things,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     (mark,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (things,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if not things and mark in (0, OURS):
+    if not things and mark in (0, layout.mark):
         return False
-    if mark != OURS:
+    if not mark and layout.takes_over(connection):
+        return False
+    if mark != layout.mark:
         raise NotOursError("the file holds the tables of another program; name another file")
-    if version > SCHEMA:
+    if version > layout.version:
         raise NotOursError("the file was made by a newer version; name another file, or use that version")
     try:
-        connection.execute(_LOOK).fetchone()
+        connection.execute(layout.look).fetchone()
     except sqlite3.OperationalError as error:
         if "no such" in str(error):
             raise DamagedError(str(error)) from error
         raise
-    if version != SCHEMA:
+    if version != layout.version:
         raise DamagedError(f"its schema says that it is version {version}")
     return True

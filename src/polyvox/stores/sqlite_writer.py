@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from polyvox.database.waiting import Waiter, tell
-from polyvox.stores.sqlite_file import StoreFile, carried, meant, why
+from polyvox.stores.sqlite_file import StoreFile, meant, why
 from polyvox.stores.sqlite_rows import Rows
 from polyvox.stores.tally import Tally
 
@@ -87,10 +87,8 @@ class Writer:
             return self._thread
 
     def after_fork(self) -> None:
-        """A child has neither the thread nor the right to use the connection, nor even to close it,
-        https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_across_a_fork_."""
-        if self._file.connection is not None:
-            carried.append(self._file.connection)
+        """A child does not have the thread, and makes a connection of its own."""
+        self._file.close()
         closed = self.closed
         self._begin()
         self.closed = closed

@@ -17,11 +17,6 @@ if TYPE_CHECKING:
     from polyvox.compat.ai_utilities.cache.stored import MemoryCache as MemoryCache
     from polyvox.compat.ai_utilities.cache.stored import RedisCache as RedisCache
 
-__all__ = [
-    "CacheBackend", "CacheStats", "MemoryCache", "RedisCache", "SQLiteCache", "_generate_cache_key", "cache_backends",
-    "create_cache", "register_cache",
-]  # fmt: skip
-
 _ROOMS = {
     "CacheBackend": "backend",
     "CacheStats": "backend",
@@ -33,6 +28,8 @@ _ROOMS = {
     "create_cache": "choice",
     "register_cache": "choice",
 }
+
+__all__ = sorted(_ROOMS)  # noqa: PLE0605 - the names above, each once
 
 
 def __getattr__(name: str) -> Any:

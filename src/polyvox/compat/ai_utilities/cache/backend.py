@@ -6,13 +6,14 @@ from __future__ import annotations
 import copy
 import json
 from abc import ABC, abstractmethod
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from msgspec import Struct
 
-from polyvox.compat.errors import named
+from polyvox.compat.errors import named, speaking
 from polyvox.errors import InputError, UsageError
 from polyvox.stores import StoreStats
+from polyvox.stores.frame import seconds
 
 DEFAULT_NAMESPACE = "default"
 TTL_SECONDS = 3600
@@ -83,6 +84,55 @@ class CacheBackend(ABC):
     def from_settings(cls, settings: Any) -> Self:
         """One as settings have it: their `cache_options` are the arguments of the constructor."""
         return cls(**dict(getattr(settings, "cache_options", None) or {}))
+
+
+class OwnCache(CacheBackend):
+    """What the caches of this package share: what a key, a value and a time to live may be, and which settings they
+    read. How a text is put, dropped and emptied (of one namespace, or of all where it is None) is each one's own."""
+
+    SETTINGS: ClassVar[tuple[str, ...]] = ()
+    """The arguments that settings also have by name: cache_NAME."""
+
+    @classmethod
+    def options(cls, settings: Any) -> dict[str, Any]:
+        """The arguments that settings have: cache_NAME for each of SETTINGS, then `cache_options`, which win."""
+        said = {name: getattr(settings, f"cache_{name}", None) for name in cls.SETTINGS}
+        return {name: value for name, value in said.items() if value is not None} | dict(
+            getattr(settings, "cache_options", None) or {}
+        )
+
+    @classmethod
+    def from_settings(cls, settings: Any) -> Self:
+        """See `CacheBackend`."""
+        return cls(**cls.options(settings))
+
+    def set(self, key: str, value: Any, ttl: float | None = TTL_SECONDS) -> None:
+        """Keep what JSON can say. ttl is seconds: None keeps it until it is evicted, 0 keeps nothing and forgets what
+        was there. InputError for None, for what JSON cannot say, and for a ttl that is no time."""
+        checked_key(key)
+        with speaking():
+            self._put(key, text_of(value), seconds(ttl))
+
+    def delete(self, key: str) -> None:
+        """See `CacheBackend`."""
+        self._drop(checked_key(key))
+
+    def clear(self) -> None:
+        """See `CacheBackend`."""
+        self._empty(None)
+
+    def clear_namespace(self, namespace: str) -> None:
+        """See `CacheBackend`."""
+        self._empty(checked_namespace(namespace))
+
+    @abstractmethod
+    def _put(self, key: str, text: str, life: float | None) -> None: ...
+
+    @abstractmethod
+    def _drop(self, key: str) -> None: ...
+
+    @abstractmethod
+    def _empty(self, namespace: str | None) -> None: ...
 
 
 def checked_namespace(namespace: str) -> str:

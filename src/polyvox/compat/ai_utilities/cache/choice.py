@@ -57,6 +57,8 @@ def create_cache(settings: Any) -> CacheBackend | None:
     Its class reads what else it needs of them: see `CacheBackend.from_settings`. ConfigError for a name that is not
     known, and for options that its constructor does not take.
     """
+    if not hasattr(settings, "cache_enabled"):
+        raise named(InputError(f"settings are AiSettings, not {type(settings).__name__}", hint="AiSettings(...)"))
     if not settings.cache_enabled:
         return None
     cls = _class_of(str(settings.cache_backend).strip().lower())

@@ -5,18 +5,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from polyvox import portal
 from polyvox.compat.ai_utilities.cache.backend import (
     DEFAULT_NAMESPACE,
-    TTL_SECONDS,
-    CacheBackend,
     CacheStats,
+    OwnCache,
     checked_key,
     checked_namespace,
     stats_of,
-    text_of,
     value_of,
 )
 from polyvox.compat.errors import named, speaking
@@ -28,7 +26,7 @@ from polyvox.stores.memory import MemoryStore
 T = TypeVar("T")
 
 
-class _StoreCache(CacheBackend):
+class _StoreCache(OwnCache):
     """A cache over a store: a namespace is one of its spaces, a value is JSON."""
 
     _store: Store
@@ -38,24 +36,14 @@ class _StoreCache(CacheBackend):
         kept = self._wait(self._store.get(self.namespace, checked_key(key)))
         return None if kept is None else value_of(kept)
 
-    def set(self, key: str, value: Any, ttl: float | None = TTL_SECONDS) -> None:
-        """Keep what JSON can say. ttl is seconds: None keeps it until it is evicted, 0 keeps nothing and forgets what
-        was there. InputError for None, for what JSON cannot say, and for a ttl that is no time."""
-        checked_key(key)
-        with speaking():
-            self._wait(self._store.put(self.namespace, key, text_of(value).encode(), ttl))
+    def _put(self, key: str, text: str, life: float | None) -> None:
+        self._wait(self._store.put(self.namespace, key, text.encode(), life))
 
-    def delete(self, key: str) -> None:
-        """See `CacheBackend`."""
-        self._wait(self._store.delete(self.namespace, checked_key(key)))
+    def _drop(self, key: str) -> None:
+        self._wait(self._store.delete(self.namespace, key))
 
-    def clear(self) -> None:
-        """See `CacheBackend`."""
-        self._wait(self._store.clear())
-
-    def clear_namespace(self, namespace: str) -> None:
-        """See `CacheBackend`."""
-        self._wait(self._store.clear(checked_namespace(namespace)))
+    def _empty(self, namespace: str | None) -> None:
+        self._wait(self._store.clear(namespace))
 
     def stats(self) -> CacheStats:
         """Hits, misses, sets, evictions, size, and whether it works."""
@@ -78,6 +66,8 @@ class MemoryCache(_StoreCache):
     {'text': 'hello'}
     """
 
+    SETTINGS: ClassVar[tuple[str, ...]] = ("max_entries", "namespace")
+
     def __init__(
         self,
         max_entries: int = 1000,
@@ -89,11 +79,6 @@ class MemoryCache(_StoreCache):
             self._store = MemoryStore(max_entries=max_entries, clock=clock)
         self.max_entries = max_entries
         self.namespace: str = checked_namespace(namespace)
-
-    @classmethod
-    def from_settings(cls, settings: Any) -> Self:
-        """See `CacheBackend`; cache_max_entries and cache_namespace are read too."""
-        return cls(**options(settings, "max_entries", "namespace"))
 
     def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         # A store in memory never waits, so it needs no loop and no other thread.
@@ -114,6 +99,7 @@ class RedisCache(_StoreCache):
     """
 
     URL: ClassVar[str] = "redis://localhost:6379/0"
+    SETTINGS: ClassVar[tuple[str, ...]] = ("url", "namespace")
 
     def __init__(
         self,
@@ -129,16 +115,3 @@ class RedisCache(_StoreCache):
         with speaking():
             self._store = RedisStore(url, prefix=prefix)
         self.namespace: str = checked_namespace(namespace)
-
-    @classmethod
-    def from_settings(cls, settings: Any) -> Self:
-        """See `CacheBackend`; cache_url and cache_namespace are read too."""
-        return cls(**options(settings, "url", "namespace"))
-
-
-def options(settings: Any, *names: str) -> dict[str, Any]:
-    """The arguments that settings have for a cache: cache_NAME of each name, then `cache_options`, which win."""
-    said = {name: getattr(settings, f"cache_{name}", None) for name in names}
-    return {name: value for name, value in said.items() if value is not None} | dict(
-        getattr(settings, "cache_options", None) or {}
-    )
