@@ -8,15 +8,25 @@ import sqlite3
 import time
 
 import pytest
+from benchmarks.figures import Size, of_room
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from polyvox import Client
+from polyvox import Client, Image
 from polyvox.cache import ResponseCache, fingerprint
+from polyvox.compat.ai_utilities.cache import MemoryCache, RedisCache, SQLiteCache, cache_backends
 from polyvox.config import Settings
 from polyvox.errors import PolyvoxError
+from polyvox.keys import Secret
+from polyvox.registry import Entry
 from polyvox.stores import SQLiteStore, Store, StoreStats
-from polyvox.telemetry import CallLog
+from polyvox.telemetry import CallLog, OpenTelemetry
 from polyvox.testing import Simulator
 from polyvox.types import Message, Request, Text
+from tests import services
+
+redis_server = services.redis_server
 
 KEY = "sk-simulated-0123456789"
 
@@ -149,6 +159,16 @@ def test_the_table_of_answers_has_a_key_for_each_namespace_times_in_utc_and_no_e
     assert 58 <= (rows[1][3] - rows[1][2]) / unit <= 62
 
 
+@pytest.mark.services
+def test_the_benchmark_measures_get_and_set_of_every_cache_that_settings_may_name(redis_server):
+    figures = {figure.what: figure for figure in of_room("cache", Size(rounds=1, times=20, history=0), None)}
+    for cache in (MemoryCache, SQLiteCache, RedisCache):
+        for operation in ("get", "set"):
+            figure = figures[f"{cache.__name__}.{operation}"]
+            assert figure.value > 0 and figure.unit == "µs" and figure.of > 0
+    assert cache_backends()[:3] == ("memory", "sqlite", "redis")
+
+
 # ---- what is told of a call -------------------------------------------------------------------
 
 
@@ -170,3 +190,68 @@ def test_each_level_has_its_own_a_failure_is_an_error_once_and_each_retry_a_warn
         assert simulator.counts.requests == 4
     assert sorted(well) == ["DEBUG"] * 2 + ["INFO"]
     assert sorted(failed) == ["DEBUG"] * 4 + ["ERROR"] + ["WARNING"] * 2
+
+
+# ---- spans: who asked, and why it went where it went --------------------------------------------
+
+
+def traced(make):
+    """The spans of what make does with a hook, the earliest first."""
+    exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    with OpenTelemetry(tracer_provider=provider, metrics=None) as telemetry:
+        make(telemetry, provider.get_tracer("program"))
+        assert telemetry.flush()
+    provider.shutdown()
+    return sorted(exporter.get_finished_spans(), key=lambda span: span.start_time)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_question_is_the_first_span_of_its_trace(simulator, stream):
+    def ask(hook, tracer):
+        with asking(simulator, hooks=[hook]) as client:
+            client.stream("hello").finish() if stream else client.ask("hello")
+
+    (span,) = traced(ask)
+    (request,) = simulator.requests
+    assert (span.name, span.parent) == ("chat gpt-5.4-mini", None)
+    assert span.attributes["gen_ai.operation.name"] == "chat" and span.attributes["gen_ai.provider.name"] == "openai"
+    assert span.start_time < span.end_time and request.model == "gpt-5.4-mini"
+
+
+def test_a_span_says_why_the_call_went_where_it_went():
+    plan = [{"kind": "status", "status": 503, "at": [1]}]
+    with Simulator(plan=plan, demand_key=False) as simulator:
+        there = simulator.base_url("openai.chat")
+        blind = Entry("blind", "deepseek/deepseek-v4-pro", tier="economy", api_key=Secret("sk-not-a-real-key-0123"))
+        registry = [blind, *(Entry(name, name, base_url=there, tier="economy", priority=1) for name in ("one", "two"))]
+
+        def ask(hook, tracer):
+            with Client(tier="auto", registry=registry, settings=Settings(), retries=0, hooks=[hook]) as client:
+                client.ask(["what is this?", Image(data=b"\x89PNG", media_type="image/png")])
+
+        (span,) = traced(ask)
+        asked = tuple(request.model for request in simulator.requests)
+    (route,) = [event for event in span.events if event.name == "polyvox.route"]
+    told = {name.removeprefix("polyvox.route."): value for name, value in route.attributes.items()}
+    assert sorted(asked) == ["one", "two"] and told["asked"] == asked
+    assert told["skipped"] == ("blind: takes no images",) and told["tier"] == "economy"
+    assert told["steps"] == (f"after server at {asked[0]}: elsewhere",) and told["strategy"] == "weighted"
+    assert route.timestamp == span.start_time and "sk-not-a-real-key-0123" not in span.to_json()
+
+
+def test_a_call_without_a_choice_says_nothing_of_one(simulator):
+    (span,) = traced(lambda hook, _: asking(simulator, hooks=[hook]).ask("hello"))
+    assert not span.events
+
+
+def test_moving_to_another_deployment_is_a_warning_that_names_the_one_that_failed(caplog):
+    caplog.set_level(logging.DEBUG, "polyvox")
+    plan = [{"kind": "status", "status": 503, "at": [1]}]
+    with Simulator(plan=plan, demand_key=False) as simulator:
+        there = simulator.base_url("openai.chat")
+        registry = [Entry(name, name, base_url=there, priority=place) for place, name in enumerate(("first", "second"))]
+        with Client("*", registry=registry, settings=Settings(), retries=0) as client:
+            assert client.ask("hello").deployment == "second"
+    warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert warnings == ["first: server; next try elsewhere"]

@@ -32,6 +32,23 @@ def test_filters_together_narrow(run):
     assert 0 < len(both) < len(listed(run, "anthropic"))
 
 
+def test_the_places_of_backends_stand_for_all_providers_there(run):
+    cloud, everything = listed(run, "cloud"), listed(run)
+    local = [model for model in everything if model not in cloud]
+    assert listed(run, "local") == local
+    assert {model["provider"] for model in cloud} >= {"openai", "anthropic", "gemini", "openrouter"}
+    assert not {"ollama", "vllm", "local"} & {model["provider"] for model in cloud}
+    assert listed(run, "cloud", "--can", "vision", "--alive") == listed(run, "--can", "vision", "--alive")
+    assert "polyvox models list --live NAME" in run("models", "list", "local").stderr
+    refused = run("models", "list", "--live", "cloud")
+    assert refused.exit_code == 2 and "--live PROVIDER" in refused.stderr and refused.stdout == ""
+
+
+def test_a_provider_that_is_called_like_a_place_is_meant_itself(run, home):
+    (home / "polyvox" / "config.toml").write_text('[providers.cloud]\nbase_url = "http://127.0.0.1:9"\n')
+    assert listed(run, "cloud") == []
+
+
 def test_what_is_not_known_is_not_there_and_never_zero(run):
     rows = listed(run, "openai")
     assert any("price" not in model for model in rows) and any("context" not in model for model in rows)

@@ -24,7 +24,7 @@ DOCUMENTS = {"S0": 84, "S1": 56, "S2": 210, "S3": 206, "S4": 179}
 CAPABILITIES = {
     "core": "client, engine, transports, settings, keys, errors, command line",
     "dialects": "what goes over the wire to each provider and comes back, lists of models included",
-    "routing": "facts about models, tiers, choice of model, failover and balance between deployments, experiments",
+    "routing": "facts about models, tiers, choice of model, failover and balance between deployments",
     "limits": "leases on requests, tokens and concurrency, retry budgets, circuit breakers",
     "caches": "answers kept and found again",
     "ledger": "usage and money",
@@ -40,6 +40,8 @@ CAPABILITIES = {
     "serving": "a protocol answered by us in a test: the simulated provider, recordings played back over HTTP",
     "gateway": "the service others talk to over HTTP",
     "docs": "documentation, packaging, contribution",
+    "experiments": "what learns: a choice of model from outcomes, an answer from what is like its question",
+    "otherwise": "nothing: it is decided otherwise, and a guide says what is there in its place",
 }
 """The closed list of what an open row may wait for. A row waits for the last of what it needs: for
 "interfaces" when it speaks of a documented package's own class, module, import or variable, else for the

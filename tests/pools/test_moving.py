@@ -240,6 +240,7 @@ def test_one_that_fails_at_the_moment_the_other_answers_has_failed(stream):
         answer = await world.ask(request=replace(REQUEST, stream=stream))
         assert sorted(went(answer)) == [("a", "rate_limit"), ("b", "ok")]
         assert world.member("a").learned.full(virtual.clock()).wait == 40 and world.held() == {}
+        assert answer.decision.steps == ("after rate_limit at a: elsewhere",)
 
     Virtual(1).run(main)
 
@@ -255,6 +256,19 @@ def test_where_the_first_fails_meanwhile_the_second_goes_on_and_where_both_do_a_
         answer = await world.ask(request=replace(REQUEST, stream=stream))
         assert went(answer) == [("a", "server"), ("b", "server"), ("c", "ok")]
         assert answer.decision.asked == ("a", "b", "c") and world.now == 6 and world.held() == {}
+        assert answer.decision.steps == ("after server at a: elsewhere", "after server at b: elsewhere")
+
+    Virtual(1).run(main)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_failed_before_the_other_of_two_answered_is_among_the_steps(stream):
+    async def main(virtual):
+        last = streamed("b") if stream else said("b")
+        world = World(virtual, HEDGED, retries=0, a=Place(Slow(2, failed(500))), b=Place(Slow(5, last)))
+        answer = await world.ask(request=replace(REQUEST, stream=stream))
+        assert went(answer) == [("a", "server"), ("b", "ok")] and world.held() == {}
+        assert answer.decision.steps == ("after server at a: elsewhere",)
 
     Virtual(1).run(main)
 

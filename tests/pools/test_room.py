@@ -425,3 +425,31 @@ async def test_nothing_configured_means_no_limit_until_a_provider_refuses(virtua
     begun = world.now
     await asyncio.gather(*(world.ask() for _ in range(10)))
     assert world.now == begun + 2 and world.held() == {}
+
+
+# ---- one quota --------------------------------------------------------------------------------
+
+SAME = {"model": "x/same", "api_key_env": "THE_KEY"}
+
+
+@pytest.mark.parametrize(
+    ("other", "paused"),
+    [
+        (SAME, True),
+        ({**SAME, "max_tokens": 9}, True),
+        ({**SAME, "model": "x/other"}, False),
+        ({**SAME, "api_key_env": "ANOTHER"}, False),
+        ({**SAME, "base_url": "http://localhost:9/v1"}, False),
+    ],
+)
+def test_whoever_has_the_same_model_with_the_same_key_is_not_asked_while_that_is_to_pause(other, paused):
+    async def main(virtual):
+        no = failed(429, headers={"retry-after": "40"})
+        world = World(
+            virtual, retries=0, entries={"a": SAME, "b": other}, a=Place(no), b=Place(said("b")), c=Place(said("c"))
+        )
+        answer = await world.ask()
+        assert answer.deployment == ("c" if paused else "b")
+        assert answer.decision.skipped == ({"b": "the provider asked for a pause"} if paused else {})
+
+    Virtual(1).run(main)

@@ -449,7 +449,7 @@ class ResponseCache:
         if use == "only":
             raise NotFoundError(
                 "no answer to this is kept, and the call may use nothing else",
-                hint='ask with cache="use" to have it answered',
+                hint="ask with cached=True to have it answered",
                 sent="no",
                 billed=False,
             )

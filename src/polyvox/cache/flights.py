@@ -266,7 +266,7 @@ class StreamFlight(Flight):
             if place.cut:
                 raise StreamInterruptedError(
                     "this reader of a shared stream fell too far behind the others",
-                    hint='read faster, or ask with cache="off" for a stream of its own',
+                    hint="read faster, or ask with cached=False for a stream of its own",
                     sent="yes",
                 )
             unseen = self._batches[place.at - self._first :]

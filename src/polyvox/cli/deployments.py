@@ -89,6 +89,12 @@ def _in_use(found: Settings, entries: Iterable[Entry]) -> Mapping[str, Used]:
     return portal.run(ask())
 
 
+def states(found: Settings) -> list[tuple[Entry, str, str | None, str | None]]:
+    """Each configured deployment: its state ("ready", "no key", "unknown", "off"), why where that needs saying, and
+    where its key is from. Nothing is asked for it."""
+    return [(entry, *_state(entry, found)) for entry in routes.configured(found).list_all()]
+
+
 def _facts(
     entry: Entry, found: Settings, hour: Mapping[str, Deployed] | None, used: Mapping[str, Used] | None
 ) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator
 from importlib import metadata, util
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import click
 
@@ -30,11 +30,14 @@ _EXTRAS = {
 _PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
+State: TypeAlias = Literal["ok", "info", "warning", "problem"]
+
+
 class Finding(NamedTuple):
     """One thing that was looked at."""
 
     what: str
-    state: Literal["ok", "info", "warning", "problem"]
+    state: State
     detail: str
 
 
@@ -54,6 +57,7 @@ def doctor_command(as_json: bool, live: bool) -> None:
     if settings is not None:
         keyed, found = _keys(settings)
         findings += found
+        findings += _deployments(settings)
         reachable = keyed
     findings += _modes()
     if live and settings is not None:
@@ -129,6 +133,21 @@ def _keys(settings: Settings) -> tuple[list[Provider], list[Finding]]:
     if not findings:
         findings.append(Finding("keys", "warning", "none; keep one with: polyvox keys set PROVIDER"))
     return keyed, findings
+
+
+def _deployments(settings: Settings) -> list[Finding]:
+    """The configured deployments: whether each leads somewhere and has its key."""
+    from polyvox.cli.deployments import states
+
+    findings: list[Finding] = []
+    try:
+        for entry, state, why, source in states(settings):
+            of: State = "info" if state == "off" else "ok" if state == "ready" else "warning"
+            said = why or (f"its key is {source}" if state == "no key" else f"key {source}")
+            findings.append(Finding(f"deployment {entry.name}", of, f"{entry.model}, {said}"))
+    except PolyvoxError as error:  # such as a file of keys that cannot be read
+        findings.append(Finding("deployments", "problem", error.message))
+    return findings
 
 
 def _modes() -> Iterator[Finding]:

@@ -29,7 +29,9 @@ _FEW = 32  # texts that are done before a bar would say anything
 
 @click.command(name="embed")
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
-@click.option("-m", "--model", help="PROVIDER/MODEL, or a provider's name for its usual model for embeddings.")
+@click.option(
+    "-m", "--model", help="PROVIDER/MODEL, a deployment, or a provider's name for its usual model for embeddings."
+)
 @click.option("--file", "files", multiple=True, metavar="PATH", help="Embed what is in a file; may be repeated.")
 @click.option("--lines", is_flag=True, help="Each line of a file or of standard input is a text of its own.")
 @click.option("--dimensions", type=int, metavar="N", help="How many numbers a vector has, where the model lets choose.")

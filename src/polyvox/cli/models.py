@@ -3,19 +3,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from polyvox.cli import model_store, output, start
+from polyvox.cli import model_store, output, routes, start
 from polyvox.cli.listing import HELP, Listing
 from polyvox.cli.output import CommandLineError
 
 if TYPE_CHECKING:
+    from polyvox.catalog import Catalog
     from polyvox.config import Settings
     from polyvox.models import Model, Price
+    from polyvox.registry import Entry
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -75,15 +78,17 @@ def list_models(
     provider: str | None, named: str | None, abilities: tuple[str, ...], max_price: Decimal | None,
     min_context: int | None, alive: bool, live: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """List the known models, all or those of PROVIDER. Prices are in USD per million tokens."""
+    """List the known models, all or those of PROVIDER. Prices are in USD per million tokens.
+
+    In the place of a provider, cloud means all on the network and local all on this machine.
+    """
     settings = start.settings()
     rows = start.providers(settings)
     if provider is not None and named is not None and provider != named:
         raise CommandLineError(f"two providers are named: {provider} and {named}", "name one")
     provider = provider or named
-    if provider is not None:
-        rows.provider(provider)
-    if live and provider is None:
+    owners = None if provider is None else _owners(provider, rows)
+    if live and (provider is None or provider not in rows.providers):
         raise CommandLineError("--live asks one provider, and none is named", "polyvox models list --live PROVIDER")
     models = _live(provider, settings) if live else rows.models
     words = sorted({word for model in rows.models for word in model.capabilities})
@@ -95,7 +100,7 @@ def list_models(
     found = [
         (model, model.price(now))
         for model in models
-        if (live or provider in (None, model.provider))
+        if (live or owners is None or model.provider in owners)
         and set(abilities) <= set(model.capabilities)
         and (min_context is None or (model.context or 0) >= min_context)
         and not (alive and model.standing(now.date()) != "alive")
@@ -111,6 +116,18 @@ def list_models(
         for model, price in found
     )  # fmt: skip
     output.table(("MODEL", "CONTEXT", "OUTPUT", "$ IN", "$ OUT", "CAN", "LIFE"), cells)
+    if not live and provider == "local":
+        servers = ", ".join(row.name for row in rows.providers.values() if row.local and row.lists_models)
+        output.note(f"what a server on this machine has, it tells: polyvox models list --live NAME ({servers})")
+
+
+_PLACES = {"cloud": False, "local": True}  # whether those that are meant are on this machine
+
+
+def _owners(word: str, rows: Catalog) -> set[str]:
+    """The names of the providers that a word means: one, or all in a place."""
+    there = {row.name for row in rows.providers.values() if row.local is _PLACES.get(word)}
+    return there if word == "local" or (there and word not in rows.providers) else {rows.provider(word).name}
 
 
 def _live(provider: str | None, settings: Settings) -> tuple[Model, ...]:
@@ -143,15 +160,22 @@ def _unless_alive(model: Model, now: datetime) -> str | None:
 @_json_option
 @output.debug_option
 def show_model(name: str, as_json: bool) -> None:
-    """Say which model NAME means, and what is known of it; what its server says of it, where that keeps it."""
+    """Say which model NAME means, and what is known of it; what its server says of it, where that keeps it. NAME may
+    be that of a configured deployment.
+    """
     from polyvox.dialects.model_store import KEEPERS
 
     found = start.settings()
-    target = start.target(name, found)
+    entry = routes.configured(found).get_by_name(name)
+    if entry is not None and entry.base_url is not None:
+        _show_elsewhere(entry, found, as_json)
+        return
+    target = start.target(name if entry is None else entry.model, found)
     row = target.provider
     told = model_store.told_by_server(row.name, target.model, found) if row.dialect in KEEPERS else None
     now = datetime.now(UTC)
     facts = {
+        **({} if entry is None else {"deployment": entry.describe()}),
         "name": target.name,
         "title": row.title or row.name,
         "dialect": row.dialect,
@@ -167,17 +191,44 @@ def show_model(name: str, as_json: bool) -> None:
         server = {"server": msgspec.to_builtins(told)} if row.dialect in KEEPERS else {}
         output.data({**facts, **server})
         return
-    for key, value in facts.items():
-        if key not in ("bare", "price", "prices") and value not in (None, (), [], False):
-            output.line(f"{key + ':':<14} {', '.join(value) if isinstance(value, list | tuple) else value}")
+    _show_facts(facts)
     for key, text in model_store.lines_of(told) if told is not None else ():
         output.line(f"{key + ':':<14} {text}")
-    for unit, amount in facts.get("price", {}).items():
-        output.line(f"{'price:':<14} {amount} USD per {_unit(unit)}")
+    _show_price(facts)
     if target.info is None and row.dialect not in KEEPERS:
         output.note("the catalog knows nothing of this model; it can be asked all the same")
     elif target.info is not None and (notice := target.info.notice(now.date())):
         output.note(notice)
+
+
+def _show_elsewhere(entry: Entry, found: Settings, as_json: bool) -> None:
+    """A deployment with an address of its own: what is said of it, and what it costs where anybody says."""
+    from polyvox.registry import known_of
+
+    known = known_of(entry, found)
+    facts = {"deployment": entry.describe(), "name": entry.model, "base_url": entry.base_url}
+    if known is not None:
+        facts |= {key: value for key, value in _model_facts(known, datetime.now(UTC)).items() if key not in facts}
+    if as_json:
+        output.data(facts)
+        return
+    _show_facts(facts)
+    _show_price(facts)
+
+
+def _show_facts(facts: Mapping[str, Any]) -> None:
+    for key, value in facts.items():
+        if key == "deployment":
+            apart = ("name", "model", "base_url", "price")
+            said = (f"{name} {text}" for name, text in value.items() if name not in apart)
+            value = ", ".join([value["name"], *said])
+        if key not in ("bare", "price", "prices") and value not in (None, (), [], False):
+            output.line(f"{key + ':':<14} {', '.join(value) if isinstance(value, list | tuple) else value}")
+
+
+def _show_price(facts: Mapping[str, Any]) -> None:
+    for unit, amount in facts.get("price", {}).items():
+        output.line(f"{'price:':<14} {amount} USD per {_unit(unit)}")
 
 
 def _unit(name: str) -> str:

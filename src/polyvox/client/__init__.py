@@ -32,7 +32,7 @@ from polyvox.client.keeping import Answers, BudgetsChoice, CacheChoice, Kept, Le
 from polyvox.client.model_store import AsyncModelStore, ModelStore
 from polyvox.client.more import AsyncMore, More
 from polyvox.client.operations import SaidOfCall
-from polyvox.client.pooling import LimitsChoice, Pooling, RegistryChoice, RoutingChoice
+from polyvox.client.pooling import LimitsChoice, Pooling, RegistryChoice, RoutingChoice, rule_of
 from polyvox.client.progress import Progress, tell
 from polyvox.client.seeking import LateRun
 from polyvox.client.streams import AsyncStream, Run, Stream
@@ -45,6 +45,7 @@ from polyvox.fetch import Rules
 from polyvox.keys import Secret
 from polyvox.models import Model
 from polyvox.routing import RetryRule
+from polyvox.routing.needs import filled
 from polyvox.transports import Transport
 from polyvox.types import Embeddings, Loss, Request, Response
 
@@ -82,7 +83,7 @@ class Facts(Options, total=False):
     timeout: float | None
     headers: Mapping[str, str] | None
     extra_body: Mapping[str, Any] | None
-    retries: int | None
+    retries: int | RetryRule | None
     strict: bool | None
     fetch: bool | Rules
     upgrade: bool
@@ -112,7 +113,8 @@ class AsyncClient(AsyncMore):
         system: instructions for every call.
         timeout: seconds for a whole call, retries included.
         headers, extra_body: sent with every call, verbatim.
-        retries: how often to try again, 2 unless configured.
+        retries: how often to try again, 2 unless configured; or a `polyvox.routing.RetryRule`, which also says how long
+            to wait and how much a deployment may be asked again in all.
         strict: raise LossError instead of dropping what the model's protocol cannot say.
         fetch: whether URLs are fetched here where the model's protocol takes bytes only, as `polyvox.fetch.Rules`
             allow; False never does, nor does a call of the tier local, and what needed it is a loss.
@@ -162,7 +164,7 @@ class AsyncClient(AsyncMore):
         timeout: float | None = None,
         headers: Mapping[str, str] | None = None,
         extra_body: Mapping[str, Any] | None = None,
-        retries: int | None = None,
+        retries: int | RetryRule | None = None,
         strict: bool | None = None,
         fetch: bool | Rules = True,
         upgrade: bool = False,
@@ -195,7 +197,7 @@ class AsyncClient(AsyncMore):
         self._timeout = None if timeout is None else seconds("timeout", timeout)
         self._headers = table("headers", headers, str)
         self._extra_body = table("extra_body", extra_body)
-        self._retries = None if retries is None else count("retries", retries, 0)
+        self._rule = None if retries is None else rule_of(retries)
         self._strict = strict
         self._fetch = fetch_rules(fetch)
         self._upgrade = switch("upgrade", upgrade)
@@ -203,9 +205,7 @@ class AsyncClient(AsyncMore):
         if not isinstance(hooks, Iterable) or isinstance(hooks, str):
             raise InputError(f"hooks must be a sequence of objects, not {shown(hooks)}")
         self._kept = Kept(ledger, budgets)
-        self._engine = Engine(
-            hooks=tuple(hooks), books=self._kept.books, rule=RetryRule(retries) if retries is not None else None
-        )
+        self._engine = Engine(hooks=tuple(hooks), books=self._kept.books, rule=self._rule)
         self._pooling = Pooling(self._deployments, self._engine, registry=registry, routing=routing, limits=limits)
         self._answers = None if cache is None or cache is False else Answers(cache, self._engine, self._kept.books)
 
@@ -435,7 +435,12 @@ class AsyncClient(AsyncMore):
             return self._said(prompt, said, route)
         wanted = self._wanted(prompt, said)
         assert wanted is None or isinstance(wanted, str)
-        return self._said(prompt, said, self._deployments.get(wanted, self._upgrades(said)))
+        try:
+            deployment = self._deployments.get(wanted, self._upgrades(said))
+        except NotFoundError as unknown:
+            self._pooling.suggest(wanted, unknown)
+            raise
+        return self._said(prompt, said, deployment)
 
     def _explained(self, prompt: Prompt, said: Said) -> tuple[Request, AnyDeployment, CallOptions]:
         """The same for the deployment that would be asked first, which needs no key to be looked at."""
@@ -448,12 +453,14 @@ class AsyncClient(AsyncMore):
             asked, _, how = self._said(prompt, said, route)
             deployment, entry = self._pooling.explained(route, asked, how)
             request = replace(asked, model=deployment.model)
+        except NotFoundError as unknown:
+            wanted = self._wanted(prompt, said)
+            self._pooling.suggest(wanted if isinstance(wanted, str) else None, unknown)
+            raise
         except MissingKeyError as problem:
             deployment, entry = self._pooling.keyless(problem)
-            request, deployment, how = self._said(prompt, said, deployment)
-        usual = {"max_tokens": entry.max_tokens, "temperature": entry.temperature}
-        own = {name: value for name, value in usual.items() if value is not None and getattr(request, name) is UNSET}
-        return replace(request, **own), deployment, how
+            request, deployment, how = self._said(prompt, said, deployment, routed=True)
+        return filled(request, entry.usual, how.usual), deployment, how
 
     def _route(self, prompt: Prompt, said: Said) -> Route | None:
         """The deployments that a call means, where that is not a single one that no registry names."""
@@ -470,14 +477,17 @@ class AsyncClient(AsyncMore):
         upgrade = said.get("upgrade")
         return self._upgrade if upgrade is None else switch("upgrade", upgrade)
 
-    def _said(self, prompt: Prompt, said: Said, deployment: AnyT) -> tuple[Request, AnyT, CallOptions]:
-        """The request and the options of a call to somebody."""
+    def _said(
+        self, prompt: Prompt, said: Said, deployment: AnyT, routed: bool = False
+    ) -> tuple[Request, AnyT, CallOptions]:
+        """The request and the options of a call to somebody; routed is whether an entry of a registry leads there."""
         system, attachments = said.get("system"), said.get("attachments") or ()
         timeout, headers, extra_body = said.get("timeout"), said.get("headers"), said.get("extra_body")
         strict = said.get("strict")
         options = {name: value for name, value in said.items() if name not in OF_CALL}
         settings = self._deployments.settings
         given = request_fields(options) if options else {}
+        configured: Mapping[str, Any] = {}
         if isinstance(prompt, Request):
             whole = checked_request(prompt)
             messages = as_messages(whole.messages, system, attachments)
@@ -487,12 +497,17 @@ class AsyncClient(AsyncMore):
         else:
             instructions = system or self._system or settings.system
             messages = as_messages(prompt, instructions, attachments)
-            request = Request(deployment.model, messages, **{**self._deployments.fields, **self._fields, **given})
+            if routed or is_route(deployment):
+                # What is configured for all counts less than what an entry says, so that it is added behind that.
+                configured, own = self._deployments.fields, {**self._fields, **given}
+            else:
+                own = {**self._deployments.fields, **self._fields, **given}
+            request = Request(deployment.model, messages, **own)
         if self._extra_body or extra_body:
             body = {**self._extra_body, **table("extra_body", extra_body)}
             for one in deployment.kinds if is_route(deployment) else (deployment,):
                 request = _with_body(request, one.speaks, body)
-        how = self._how(deployment, timeout, headers, strict, who_of(said))
+        how = self._how(deployment, timeout, headers, strict, who_of(said), configured)
         return request, deployment, how
 
     def _how(
@@ -502,10 +517,11 @@ class AsyncClient(AsyncMore):
         headers: Mapping[str, str] | None,
         strict: bool | None,
         who: Who = NOBODY,
+        usual: Mapping[str, Any] = {},
     ) -> CallOptions:
         """How a call is made: what it says itself, else what the client says, else what is configured."""
         settings = self._deployments.settings
-        if self._retries is None and self._engine.rule.retries != settings.retries:
+        if self._rule is None and self._engine.rule.retries != settings.retries:
             self._engine.rule = RetryRule(settings.retries)
         limit = self._timeout if timeout is None else seconds("timeout", timeout)
         return CallOptions(
@@ -513,6 +529,7 @@ class AsyncClient(AsyncMore):
             {**self._headers, **table("headers", headers, str)} if headers else self._headers,
             strict if strict is not None else self._strict if self._strict is not None else settings.strict,
             who,
+            usual,
         )
 
     def _wanted(self, prompt: Prompt, said: Said) -> str | Sequence[str] | None:

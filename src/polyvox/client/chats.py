@@ -25,7 +25,7 @@ class _Talk:
         self.model = model
         self.system = system
         self.options = options
-        if not isinstance(messages, Iterable):
+        if isinstance(messages, str | bytes) or not isinstance(messages, Iterable):
             raise InputError(f"messages must be a sequence of messages, not {shown(messages)}")
         before = list(messages)
         self.messages: tuple[Message, ...] = as_messages(before, whole=False) if before else ()
@@ -41,11 +41,9 @@ class _Talk:
             pass
         self.messages = tuple(kept)
 
-    def _asking(self, prompt: Prompt, attachments: Iterable[Any]) -> tuple[Message, ...]:
-        return self.messages + as_messages(prompt, None, attachments, whole=False)
-
-    def _keep(self, asked: tuple[Message, ...], response: Response) -> Response:
-        self.messages = (*asked, replace(response.message, role="assistant"))
+    def _keep(self, turn: tuple[Message, ...], response: Response) -> Response:
+        # Of turns that are asked at once each joins what is there when it ends.
+        self.messages = (*self.messages, *turn, replace(response.message, role="assistant"))
         return response
 
     def _facts(self, options: Options) -> dict[str, Any]:
@@ -61,14 +59,14 @@ class AsyncChat(_Talk):
 
     async def ask(self, prompt: Prompt, *, attachments: Iterable[Any] = (), **options: Unpack[Options]) -> Response:
         """The answer to the next turn."""
-        asked = self._asking(prompt, attachments)
-        return self._keep(asked, await self._client.ask(asked, **self._facts(options)))
+        turn = as_messages(prompt, None, attachments, whole=False)
+        return self._keep(turn, await self._client.ask(self.messages + turn, **self._facts(options)))
 
     def stream(self, prompt: Prompt, *, attachments: Iterable[Any] = (), **options: Unpack[Options]) -> AsyncStream:
         """The answer to the next turn, streamed; it joins the conversation at its end."""
-        asked = self._asking(prompt, attachments)
-        stream = self._client.stream(asked, **self._facts(options))
-        stream.on_response = lambda response: _discard(self._keep(asked, response))
+        turn = as_messages(prompt, None, attachments, whole=False)
+        stream = self._client.stream(self.messages + turn, **self._facts(options))
+        stream.on_response = lambda response: _discard(self._keep(turn, response))
         return stream
 
     async def __aenter__(self) -> Self:
@@ -87,14 +85,14 @@ class Chat(_Talk):
 
     def ask(self, prompt: Prompt, *, attachments: Iterable[Any] = (), **options: Unpack[Options]) -> Response:
         """The answer to the next turn."""
-        asked = self._asking(prompt, attachments)
-        return self._keep(asked, self._client.ask(asked, **self._facts(options)))
+        turn = as_messages(prompt, None, attachments, whole=False)
+        return self._keep(turn, self._client.ask(self.messages + turn, **self._facts(options)))
 
     def stream(self, prompt: Prompt, *, attachments: Iterable[Any] = (), **options: Unpack[Options]) -> Stream:
         """The answer to the next turn, streamed; it joins the conversation at its end."""
-        asked = self._asking(prompt, attachments)
-        stream = self._client.stream(asked, **self._facts(options))
-        stream.on_response = lambda response: _discard(self._keep(asked, response))
+        turn = as_messages(prompt, None, attachments, whole=False)
+        stream = self._client.stream(self.messages + turn, **self._facts(options))
+        stream.on_response = lambda response: _discard(self._keep(turn, response))
         return stream
 
     def __enter__(self) -> Self:

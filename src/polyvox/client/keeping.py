@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -167,9 +167,10 @@ class Answers:
         return run
 
     def _key(self, request: Request, deployment: AnyRoute, how: CallOptions) -> CacheKey | None:
-        held = self._prints.get(deployment.name)
+        name = f"{deployment.name} {dict(how.usual)}" if how.usual else deployment.name
+        held = self._prints.get(name)
         if held is None or held[0] is not deployment:
-            held = self._prints[deployment.name] = (deployment, _fingerprint(deployment))
+            held = self._prints[name] = (deployment, _fingerprint(deployment, how.usual))
         return self.cache.key(request, held[1], tenant=how.who.tenant, headers=how.headers)
 
     def _again(self, response: Response, request: Request, at: AnyRoute, how: CallOptions, seconds: float) -> Response:
@@ -204,13 +205,13 @@ def _cache(choice: CacheChoice) -> tuple[ResponseCache, bool]:
     raise InputError(f"cache must be True, a path, a URL, a store or a ResponseCache, not {shown(choice)}")
 
 
-def _fingerprint(deployment: AnyRoute) -> Fingerprint:
+def _fingerprint(deployment: AnyRoute, configured: Mapping[str, Any] = {}) -> Fingerprint:
     from polyvox.cache import fingerprint
 
     if is_route(deployment):
         # Whoever of them answers, it is an answer to this call.
         asked = zip(deployment.asked, deployment.usual, strict=True)
-        inner = [(_fingerprint(one).digest.hex(), usual) for one, usual in asked]
+        inner = [(_fingerprint(one).digest.hex(), sorted({**configured, **usual}.items())) for one, usual in asked]
         return fingerprint("", deployment.name, "pool", more=inner)
     if isinstance(deployment, Deployment):
         return fingerprint(

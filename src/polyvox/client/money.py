@@ -54,6 +54,10 @@ class PriceList:
         word = _OPERATIONS.get(operation, operation)
         return PriceList(self._info, self._provider, self._model, self._dialect, word, self._now)
 
+    def at(self, info: Callable[[str, str], Model | None]) -> PriceList:
+        """The same, where something else is known of models."""
+        return PriceList(info, self._provider, self._model, self._dialect, self._operation, self._now)
+
     def bill(self, request: Any, answer: Response | Answered) -> Cost:
         """See `Money.bill`."""
         when, units = billed(answer, self._dialect, _tier(request))

@@ -65,7 +65,7 @@ def prepared(client: AsyncClient, kind: Kind[AskedT, AnsweredT], said: SaidOfCal
 
     The client's timeout, headers and strictness hold; its extra_body is for chats, and the call's own for this one.
     """
-    deployment = client._deployments.operating(kind, said.get("model"))
+    deployment = client._pooling.operating(kind, said.get("model"), client._model)
     how = client._how(deployment, said.get("timeout"), said.get("headers"), said.get("strict"), who_of(said))
     keys = table("extra_body", said.get("extra_body"))
     return Prepared(deployment, how, {deployment.speaks: keys} if keys else {})

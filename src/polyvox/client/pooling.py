@@ -13,20 +13,22 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from msgspec.structs import replace
 
 from polyvox import profiles
-from polyvox.client.check import shown
-from polyvox.client.money import PriceList
+from polyvox.catalog import follow
+from polyvox.client.check import count, shown
 from polyvox.config.fields import ROUTING_FIELDS
 from polyvox.engine import Deployment
-from polyvox.errors import InputError, MissingKeyError
+from polyvox.errors import InputError, MissingKeyError, NotFoundError
 from polyvox.keys import redact
+from polyvox.routing import RetryRule
 from polyvox.routing.needs import Abilities, abilities_of
 from polyvox.routing.patterns import is_pattern
 from polyvox.routing.pick import rates_of
 
 if TYPE_CHECKING:
     from polyvox.client.deployments import Deployments
+    from polyvox.client.operations import AnsweredT, AskedT, Kind
     from polyvox.config import Settings
-    from polyvox.engine import AnyDeployment, CallOptions, Engine
+    from polyvox.engine import AnyDeployment, CallOptions, Engine, OperationDeployment
     from polyvox.models import Model
     from polyvox.pools import AutoRoute, Made, Pool, Pools, Routing
     from polyvox.pools import Made as MadeOf
@@ -73,6 +75,11 @@ def routing_of(choice: RoutingChoice, configured: Mapping[str, Any]) -> Routing:
     return Made(**said)
 
 
+def rule_of(choice: int | RetryRule) -> RetryRule:
+    """How often to try again: a rule, or a number of further tries. InputError for anything else."""
+    return choice if isinstance(choice, RetryRule) else RetryRule(count("retries", choice, 0))
+
+
 def limits_of(choice: LimitsChoice) -> LimitsChoice:
     """What was said of where limits are counted: a place, leases that somebody made, or None. InputError for anything
     else."""
@@ -109,6 +116,7 @@ class Pooling:
         self._registry: Registry | None = None
         self._made_for: Any = None
         self._own: dict[str, Deployments] = {}
+        self._operating: dict[tuple[Any, str, bool], tuple[Entry, Settings, Any]] = {}
         self._pools: Pools | None = None
 
     @property
@@ -171,7 +179,7 @@ class Pooling:
             names = tuple(model) if isinstance(model, Sequence) else ()
             if not names or not all(isinstance(name, str) and name for name in names):
                 raise InputError("a list of models must be names, at least one", hint='for example ["a/b", "c/d"]')
-            return self.pools.listed(names)
+            return self.pools.listed(names, self._unaliased)
         if self._deployments.is_one_place:
             return None
         registers = self._registers()
@@ -188,6 +196,61 @@ class Pooling:
                 hint=f"there are: {', '.join(there[:20])}" if there else
                 "patterns are of the names of deployments; name some in [deployments.NAME] of the configuration",
             )  # fmt: skip
+        return found
+
+    def _unaliased(self, name: str) -> str:
+        """What an alias of the configuration stands for; any other name as it is. UnknownModelError for "@" before what
+        is no alias."""
+        return follow(name.strip(), self._deployments.settled().aliases)
+
+    def suggest(self, name: str | None, unknown: NotFoundError) -> None:
+        """Say in the error of a model that nobody is known to serve which deployment may be meant."""
+        if name is None or not self._registers():
+            return
+        from polyvox.registry.values import nearly
+
+        near = nearly(name, [word for entry in self.registry.list_active() for word in entry.names])
+        if near and not (unknown.hint or "").startswith(near):
+            unknown.hint = f"{near}{unknown.hint or ''}".strip()
+
+    # ---- beside chats -------------------------------------------------------------------------
+
+    def operating(
+        self, kind: Kind[AskedT, AnsweredT], name: str | None, own: str | None
+    ) -> OperationDeployment[AskedT, AnsweredT]:
+        """The deployment for an operation that is no chat: where a call or the client, own, names an entry, that one's
+        model, with its address, key, price and time; else what `Deployments.operating` gives."""
+        settings = self._deployments.settled()
+        entry = self._entry(name or own or settings.model)
+        if entry is None:
+            try:
+                return self._deployments.operating(kind, name)
+            except NotFoundError as unknown:
+                self.suggest(name or own, unknown)
+                raise
+        held = self._operating.get((kind, entry.name, name is None))
+        if held is None or held[0] is not entry or held[1] is not settings:
+            found = self._operation(kind, entry, settings, chosen=name is not None)
+            held = self._operating[kind, entry.name, name is None] = (entry, settings, found)
+        operation: OperationDeployment[AskedT, AnsweredT] = held[2]
+        return operation
+
+    def _entry(self, name: str | None) -> Entry | None:
+        """The entry of a name or an alias; None where there is none, or the client has an address of its own."""
+        if not isinstance(name, str) or self._deployments.is_one_place or not self._registers():
+            return None
+        return self.registry.get_by_name(name)
+
+    def _operation(self, kind: Kind[Any, Any], entry: Entry, settings: Settings, *, chosen: bool) -> Any:
+        found: Any = copy.copy(self._apart(entry, settings).operating(kind, entry.model if chosen else None))
+        found.name = entry.name
+        if entry.timeout is not None:
+            found.timeout = entry.timeout
+        if entry.price is not None and found.money is not None:
+            from polyvox.registry import known_of
+
+            known = known_of(entry, settings)
+            found.money = found.money.at(lambda _provider, _model: known)
         return found
 
     def _registers(self) -> bool:
@@ -256,24 +319,31 @@ class Pooling:
 
         settings = self._deployments.settings
         known = known_of(entry, settings)
-        found: Any = copy.copy(self._deployment(entry, settings))
+        try:
+            found: Any = copy.copy(self._deployment(entry, settings))
+        except NotFoundError as unknown:
+            self.suggest(entry.model, unknown)
+            raise
         found.name = entry.name
         if isinstance(found, Deployment) and _is_apart(entry):
             # What it mints holds for its own key or server alone.
             found.endpoint = replace(found.endpoint, origin=entry.name)
         if entry.price is not None and found.money is not None:
-            speaks = found.speaks
-            found.money = PriceList(lambda _provider, _model: known, found.provider, found.model, speaks)
+            found.money = found.money.at(lambda _provider, _model: known)
         price = known.price(datetime.now(UTC)) if known is not None else None
         local = why_not_local(entry, settings) is None
         return Made(found, _abilities(entry, known, local), rates_of(price))
 
     def _deployment(self, entry: Entry, settings: Settings) -> AnyDeployment:
         """The deployment of an entry: one with an address or a key of its own is made apart from the client's."""
-        from polyvox.registry import key_of
-
         if not _is_apart(entry):
             return self._deployments.get(entry.model)
+        return self._apart(entry, settings).get(entry.model)
+
+    def _apart(self, entry: Entry, settings: Settings) -> Deployments:
+        """What makes the deployments of an entry alone, over the client's connections."""
+        from polyvox.registry import key_of
+
         key = key_of(entry, settings)
         if key is None and (entry.api_key_env or entry.api_key_of) and not self._deployments.replays:
             # Another key is another account: that of the provider is not meant.
@@ -283,7 +353,7 @@ class Pooling:
         apart = self._own[entry.name] = self._deployments.apart(
             entry.model, entry.base_url, None if key is None else key.secret, entry.dialect
         )
-        return apart.get(entry.model)
+        return apart
 
     async def close(self) -> None:
         """Close what was made here."""

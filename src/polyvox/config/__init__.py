@@ -204,18 +204,20 @@ def _check_sources(dotenv: Any, files: Any, loaders: Any) -> None:
             raise ConfigError(f"a configuration file is named by a path, not by {type(path).__name__}")
 
 
-def default_files(env: Mapping[str, str] | None = None) -> tuple[Path, ...]:
-    """The user's own configuration file, if there is one: config.toml, .yaml, .yml or .json, in this order."""
-    folder = config_dir(env)
+def default_files(env: Mapping[str, str] | None = None, *, name: str = "config") -> tuple[Path, ...]:
+    """The user's own configuration file, if there is one: config.toml, .yaml, .yml or .json, in this order; or the one
+    of another name."""
     # A link that leads nowhere is a mistake, not the wish to have no file.
-    present = [path for path in _candidates(folder) if path.is_file() or path.is_symlink()]
+    present = [path for path in candidates(name, env) if path.is_file() or path.is_symlink()]
     if len(present) > 1:
         log.warning("%s is read; %s is not", present[0], ", ".join(map(str, present[1:])))
     return tuple(present[:1])
 
 
-def _candidates(folder: Path) -> tuple[Path, ...]:
-    return tuple(folder / f"config{ending}" for ending in (".toml", ".yaml", ".yml", ".json"))
+def candidates(name: str = "config", env: Mapping[str, str] | None = None) -> tuple[Path, ...]:
+    """Where a configuration file of the user's own may be."""
+    folder = config_dir(env)
+    return tuple(folder / f"{name}{ending}" for ending in (".toml", ".yaml", ".yml", ".json"))
 
 
 def _from(origin: str) -> Callable[[Key], str]:
@@ -251,14 +253,15 @@ def _add_file(layers: _Layers, path: Path) -> None:
     if any(
         isinstance(entry.value, Secret) and entry.origin.startswith(f"{path}:") for entry in layers.entries.values()
     ):
-        _warn_if_open(path)
+        warn_if_open(path)
 
 
 def _as_written(key: Key) -> Key:
     return tuple("headers" if part == "secret_headers" else part for part in key)
 
 
-def _warn_if_open(path: Path) -> None:
+def warn_if_open(path: Path) -> None:
+    """Log it where users other than its owner can read a file that holds a key."""
     if os.name == "posix" and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         log.warning("%s holds a key and other users can read it; run: chmod 600 %s", path, path)
 
@@ -428,7 +431,7 @@ def _load_current(arguments: Mapping[str, Any]) -> _Current:
     values = {name: value for name, value in arguments.items() if name not in _SOURCES}
     files = sources.get("files")
     _check_sources(sources.get("dotenv"), files, sources.get("loaders"))
-    watched = tuple(map(Path, files)) if files is not None else _candidates(config_dir())
+    watched = tuple(map(Path, files)) if files is not None else candidates()
     if "dotenv" in sources:
         watched += (Path(sources["dotenv"]),)
     stamps = _stamps(watched)  # before reading: a change in between is seen the next time

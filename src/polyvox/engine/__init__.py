@@ -38,6 +38,7 @@ from polyvox.engine.stream import StreamRun
 from polyvox.errors import PolyvoxError
 from polyvox.routing import RetryBudget, RetryRule
 from polyvox.routing.after import Next, after
+from polyvox.routing.needs import filled
 from polyvox.types import Request, Response
 
 __all__ = [
@@ -90,7 +91,8 @@ class Engine:
 
     def call(self, request: Request, deployment: AnyRoute, options: CallOptions) -> Coroutine[Any, Any, Response]:
         """Ask and give the whole answer; raises what went wrong, with every attempt in it."""
-        if request.stream or deployment.must_stream(request):
+        must = request.stream or deployment.must_stream(request)
+        if must or (options.usual and deployment.must_stream(filled(request, options.usual))):
             run = self.stream(request, deployment, options)
             run.whole = True
             return run.finish()
@@ -137,7 +139,7 @@ class Engine:
         """What comes after a failure at the only deployment there is; None: nothing more."""
         budget = self.retry_budgets.get(deployment)
         if budget is None:
-            budget = self.retry_budgets[deployment] = RetryBudget()
+            budget = self.retry_budgets[deployment] = RetryBudget(self.rule.budget)
         return after(error, tries, tries, budget, self.rule, False, self.chance(), left)
 
     def went_well(self, deployment: str, taken: int) -> None:

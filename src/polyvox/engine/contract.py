@@ -128,6 +128,9 @@ class Plan(Protocol):
     def after(self, taken: Taken, error: PolyvoxError, chance: float, left: float | None) -> Next | None:
         """What comes after a failure; None when it is the call's. chance is a random number in [0, 1)."""
 
+    def failed_beside(self, taken: Taken | None, error: PolyvoxError) -> None:
+        """An attempt failed while another one was under way, which goes on: nothing comes after it."""
+
     def heard(self, taken: Taken, seconds: float) -> None:
         """Something of an answer came, so many seconds after its attempt began."""
 
@@ -163,8 +166,8 @@ class Route(Protocol):
         """Everybody who may be asked."""
 
     @property
-    def usual(self) -> Sequence[Any]:
-        """What each of them is asked for where a call says nothing, in the order of `asked`."""
+    def usual(self) -> Sequence[Mapping[str, Any]]:
+        """Fields of the request as they are for each of them where a call says nothing, in the order of `asked`."""
 
     @property
     def kinds(self) -> Sequence[AnyDeployment]:
@@ -250,12 +253,14 @@ NOBODY = Who()
 
 
 class CallOptions(Struct, frozen=True, gc=False):
-    """How to make one call, beside what to ask: seconds in all, extra headers, strict, and on whose behalf."""
+    """How to make one call, beside what to ask: seconds in all, extra headers, strict, on whose behalf, and fields of
+    the request that a plan adds where neither the caller nor whoever is asked says anything."""
 
     timeout: float | None = None
     headers: Mapping[str, str] = {}
     strict: bool = False
     who: Who = NOBODY
+    usual: Mapping[str, Any] = {}
 
 
 # ---- who keeps account ------------------------------------------------------------------------

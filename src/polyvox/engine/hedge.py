@@ -54,6 +54,7 @@ async def raced(
                     raise error
                 let_go(error)
                 await call.broke_off(failed, error)
+                plan.failed_beside(failed.taken, error)
     except BaseException:
         await _stopped(tasks)
         raise
@@ -63,6 +64,8 @@ async def _cut(
     call: Call, tasks: dict[asyncio.Future[T], Try], spent: Callable[[Try, T | None], Awaitable[Spent | None]]
 ) -> None:
     """Stop those that lost, and tell what they cost."""
+    plan = call.plan
+    assert plan is not None
     ended = {task for task in tasks if task.done()}
     await _stopped(tasks)
     for task, attempt in tasks.items():
@@ -70,6 +73,7 @@ async def _cut(
         if task in ended and isinstance(error, PolyvoxError):  # it lost nothing: it failed at the same moment
             let_go(error)
             await call.broke_off(attempt, error)
+            plan.failed_beside(attempt.taken, error)
             continue
         whole = None if task.cancelled() or error is not None else task.result()
         cost = await spent(attempt, whole)

@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from polyvox.errors import InputError, PolyvoxError
-from polyvox.limits import MemoryLeases
+from polyvox.limits import MemoryLeases, Pause
 from polyvox.pools.auto import AutoRoute
 from polyvox.pools.plan import Plan
 from polyvox.pools.pool import Pool, Shared
 from polyvox.pools.values import Member, NoDeploymentError, Routing
 from polyvox.registry import Entry, Registry
-from polyvox.registry.values import tier_word
+from polyvox.registry.values import nearly, tier_word
 from polyvox.routing import RetryRule
 from polyvox.routing.decision import Considered, Decision
 from polyvox.routing.needs import Abilities
@@ -133,7 +133,7 @@ class Pools:
         known = sorted({entry.tier for entry in self.registry.list_active() if entry.tier})
         raise NoDeploymentError(
             f"no deployment is of the tier {tier!r}",
-            hint=f"tiers that have any: {', '.join(known)}" if known else
+            hint=f"{nearly(tier, known)}tiers that have any: {', '.join(known)}" if known else
             "name some in [deployments.NAME] of the configuration, or in a registry; "
             "registry=DictRegistry.from_env() has some at each provider that has a key",
         )  # fmt: skip
@@ -154,8 +154,9 @@ class Pools:
         entry = self.registry.get_default()
         return None if entry is None else self.named(entry.name)
 
-    def listed(self, names: Sequence[str]) -> Pool:
-        """The pool of several names, each asked when those before it fail."""
+    def listed(self, names: Sequence[str], meant: Callable[[str], str] = str) -> Pool:
+        """The pool of several names, each asked when those before it fail. meant is what a name stands for, where no
+        entry goes by it."""
         with self._lock:
             self._follow()
             key = ("list", *names)
@@ -163,7 +164,7 @@ class Pools:
             if not isinstance(found, Pool):
                 entries: dict[str, tuple[Entry, int]] = {}
                 for place, name in enumerate(names):
-                    for entry in self._meant(name) or (self._unlisted.setdefault(name, Entry(name, name)),):
+                    for entry in self._meant(name) or self._meant(meant(name)) or (self._of_none(meant(name)),):
                         entries.setdefault(entry.name, (entry, place))
                 if not entries:
                     raise InputError("a list of models is empty", hint='name at least one, as ["PROVIDER/MODEL"]')
@@ -171,6 +172,10 @@ class Pools:
                 found = self._pool(", ".join(names), [row[0] for row in rows], priorities=[row[1] for row in rows])
                 self._pools[key] = found
             return found
+
+    def _of_none(self, model: str) -> Entry:
+        """An entry for a model that is in no registry."""
+        return self._unlisted.setdefault(model, Entry(model, model))
 
     # ---- following the registry ---------------------------------------------------------------
 
@@ -222,10 +227,28 @@ class Pools:
             made, before = self._make(entry), self._before.get(entry.name)
             same = before is not None and _place(before.entry) == _place(entry)
             found = self._members[entry.name] = Member(
-                entry, made.deployment, abilities=made.abilities, rates=made.rates, before=before if same else None
+                entry,
+                made.deployment,
+                abilities=made.abilities,
+                rates=made.rates,
+                before=before if same else None,
+                budget=self.shared.rule().budget,
+                pause=self._pause_of(entry),
             )
             found.listen(self.shared.clock)
         return found
+
+    def _pause_of(self, entry: Entry) -> Pause | None:
+        """The pause of who has the same model with the same key: their calls count in one quota. Of other models of a
+        key nobody knows that: at many providers each has its own."""
+        quota = _quota(entry)
+        same = (one for one in self._members.values() if one.name != entry.name and _quota(one.entry) == quota)
+        return next((one.learned.pause for one in same), None)
+
+
+def _quota(entry: Entry) -> tuple[Any, ...]:
+    """What calls count in together: model and address, and where the key is from."""
+    return (*_place(entry), entry.api_key, entry.api_key_env, entry.api_key_of)
 
 
 def _place(entry: Entry) -> tuple[str, str | None]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from polyvox.errors import PolyvoxError
 from polyvox.pools.plan import Plan
 from polyvox.pools.pool import Pool, longest
 from polyvox.pools.values import Member, NoDeploymentError
+from polyvox.routing.needs import filled
 from polyvox.routing.tiers import TIERS, Scored, score
 from polyvox.types import Loss, Request
 
@@ -53,7 +54,7 @@ class AutoRoute:
         return longest([pool.timeout for pool in self.pools])
 
     @property
-    def usual(self) -> tuple[Any, ...]:
+    def usual(self) -> tuple[Mapping[str, Any], ...]:
         """See `Pool.usual`."""
         return tuple([usual for pool in self.pools for usual in pool.usual])
 
@@ -79,7 +80,7 @@ class AutoRoute:
 
     def plan(self, request: Request, options: CallOptions) -> Plan:
         """See `engine.contract.Route`."""
-        scored = score(request)
+        scored = score(filled(request, options.usual) if options.usual else request)
         pool = self.chosen(scored)
         log.debug("%s: %s, %d points (%s)", pool.name, scored.tier, scored.points, ", ".join(scored.reasons))
         return pool.plan(request, options, scored)

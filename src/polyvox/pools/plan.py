@@ -4,10 +4,9 @@ each attempt teaches. The engine makes the attempts."""
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Coroutine, Iterator
+from collections.abc import Awaitable, Coroutine, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from msgspec import UNSET
 from msgspec.structs import replace
 
 from polyvox.errors import PolyvoxError, RateLimitError
@@ -16,7 +15,7 @@ from polyvox.limits.breaker import FAILURES
 from polyvox.pools.values import Member, NoDeploymentError
 from polyvox.routing.after import Next, after, cannot_help
 from polyvox.routing.decision import Deciding, Decision
-from polyvox.routing.needs import Wanted, tokens_of
+from polyvox.routing.needs import Wanted, lacking, tokens_of
 from polyvox.types import Attempt, Message, Request, Response, Text, Usage
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ _NONE = Full("pause", 0, None)
 _TURN = Full("turn", 0, None)
 _ALONE = "is left alone after failures"
 _A_MOMENT = 0.01
+_BESIDE = Next(0.0, False)
 
 
 class Chosen:
@@ -61,12 +61,19 @@ class Plan:
 
     __slots__ = (
         "_alone", "_deadline", "_deciding", "_errors", "_full", "_here", "_order", "_partial", "_pool", "_queued",
-        "_request", "_taken", "_time", "_tries", "_under_way", "_wanted", "continues", "first_token", "hedge_after",
-        "tenant",
+        "_request", "_taken", "_time", "_tries", "_under_way", "_usual", "_wanted", "continues", "first_token",
+        "hedge_after", "tenant",
     )  # fmt: skip
 
     def __init__(
-        self, pool: Pool, request: Request, wanted: Wanted, order: Order, deciding: Deciding, tenant: str
+        self,
+        pool: Pool,
+        request: Request,
+        wanted: Wanted,
+        order: Order,
+        deciding: Deciding,
+        tenant: str,
+        usual: Mapping[str, Any] = {},
     ) -> None:
         routing = pool.routing
         self._pool = pool
@@ -75,6 +82,7 @@ class Plan:
         self._order: Iterator[int] = order
         self._deciding = deciding
         self.tenant: str = tenant
+        self._usual = usual
         self.first_token: float | None = routing.first_token
         self.hedge_after: float | None = routing.hedge_after if len(pool.members) > 1 else None
         self.continues: bool = routing.continue_streams
@@ -274,16 +282,12 @@ class Plan:
         return Chosen(place, member, self._asked(member), lease, turn, now, taken)
 
     def _asked(self, member: Member) -> Request:
-        """The request as it is for one deployment: its model, what its entry says where the call says nothing, and
-        what has come of the answer."""
-        entry, request, model = member.entry, self._request, member.deployment.model
-        if model == request.model and entry.max_tokens is None and entry.temperature is None and self._partial is None:
+        """The request as it is for one deployment: its model; where the call says nothing, what its entry says, else
+        what is configured for all; and what has come of the answer."""
+        request, model, usual = self._request, member.deployment.model, member.usual
+        if model == request.model and not usual and not self._usual and self._partial is None:
             return request
-        changed: dict[str, Any] = {"model": model}
-        if entry.max_tokens is not None and request.max_tokens is UNSET:
-            changed["max_tokens"] = entry.max_tokens
-        if entry.temperature is not None and request.temperature is UNSET:
-            changed["temperature"] = entry.temperature
+        changed: dict[str, Any] = {"model": model, **lacking(request, usual, self._usual)}
         if self._partial is not None:
             said = Message("assistant", (Text(self._partial.message.text),))
             turns: tuple[Message, ...] = (said,)
@@ -323,6 +327,10 @@ class Plan:
             self._here, self._taken = place, then.taken
         return then
 
+    def failed_beside(self, taken: Any, error: PolyvoxError) -> None:
+        """See `engine.contract.Plan`."""
+        self._deciding.then(error.kind, _BESIDE, taken.place)
+
     def _others(self, error: PolyvoxError, failed: Member) -> bool:
         """Whether there is another one that may help, and may be asked now."""
         rest = [*self._full, *self._order]
@@ -352,7 +360,8 @@ class Plan:
         self._partial = partial
         # Whoever goes on must read what came, too; the words at its end are for those who take no prefill.
         turns = (Message("assistant", (Text(partial.message.text),)), Message("user", (Text(_GO_ON),)))
-        asked = replace(self._request, messages=(*self._request.messages, *turns))
+        configured = lacking(self._request, self._usual)
+        asked = replace(self._request, messages=(*self._request.messages, *turns), **configured)
         self._wanted = Wanted(asked, self._wanted.now, local_only=self._wanted.local_only)
 
     # ---- what attempts teach ------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from polyvox.limits import FairQueue, allowed
@@ -14,7 +14,7 @@ from polyvox.pools.values import Hedging, Member, Routing
 from polyvox.routing import RetryRule
 from polyvox.routing.affinity import FREE, Minted, Pins, key_of, pins_of
 from polyvox.routing.decision import Considered, Deciding
-from polyvox.routing.needs import Wanted
+from polyvox.routing.needs import Wanted, filled
 from polyvox.routing.pick import Candidates, Order, strategy_of
 from polyvox.routing.tiers import Scored
 from polyvox.types import Loss, Request
@@ -133,6 +133,8 @@ class Pool:
             for minter in (member.name, getattr(getattr(member.deployment, "endpoint", None), "origin", None)):
                 if minter is not None:
                     self._minters.setdefault(minter, set()).add(place)
+        limits = [member.entry.max_tokens for member in self.members if member.entry.max_tokens is not None]
+        self._longest: Mapping[str, Any] = {"max_tokens": max(limits)} if limits else {}
         self._queues: dict[asyncio.AbstractEventLoop, Queues] = {}
         self.out: frozenset[int] = _NOBODY
         """The places of those who are left alone just now."""
@@ -146,7 +148,8 @@ class Pool:
         """See `engine.contract.Route`; scored is how the call's tier was found, where it was."""
         shared = self.shared
         self.look()
-        wanted = Wanted(request, shared.clock(), local_only=self.tier == "local")
+        likely = filled(request, options.usual) if options.usual else request
+        wanted = Wanted(likely, shared.clock(), local_only=self.tier == "local")
         if len(self.members) > 1:
             if self.routing.hedge_after is not None:
                 self.hedging.earned()
@@ -156,12 +159,12 @@ class Pool:
             pins, key, first, only = FREE, None, (), None
         order = Order(self.candidates, self._strategy, wanted, shared.chance(), first=first, only=only, key=key)
         deciding = Deciding(order, named=self.name, tier=self.tier, scored=scored, pins=pins, unusable=self.unusable)
-        return Plan(self, request, wanted, order, deciding, options.who.tenant or "")
+        return Plan(self, request, wanted, order, deciding, options.who.tenant or "", options.usual)
 
     @property
-    def usual(self) -> tuple[Any, ...]:
+    def usual(self) -> tuple[Mapping[str, Any], ...]:
         """See `engine.contract.Route`."""
-        return tuple([(member.entry.max_tokens, member.entry.temperature) for member in self.members])
+        return tuple([member.entry.usual for member in self.members])
 
     @property
     def asked(self) -> tuple[AnyDeployment, ...]:
@@ -170,6 +173,8 @@ class Pool:
 
     def must_stream(self, request: Request) -> bool:
         """Whether any of them gives a whole answer to this request only as a stream: then it is streamed by all."""
+        if self._longest:
+            request = filled(request, self._longest)
         kinds = self.kinds
         return kinds[0].must_stream(request) if len(kinds) == 1 else any(one.must_stream(request) for one in kinds)
 

@@ -12,7 +12,7 @@ from msgspec.structs import asdict, force_setattr
 
 from polyvox.dialects.rate_limits import spent
 from polyvox.errors import InputError, InvalidRequestError
-from polyvox.limits import Breaker, Learned
+from polyvox.limits import Breaker, Learned, Pause
 from polyvox.routing import RetryBudget
 from polyvox.routing.needs import NOTHING_KNOWN, Abilities
 from polyvox.routing.pick import STRATEGIES, Candidate, Rates, Standing
@@ -86,7 +86,9 @@ class Member:
     """A deployment by the name of its entry, with how it does just now. Shared by all pools that it is in, so that each
     knows what came of the others' calls."""
 
-    __slots__ = ("abilities", "breaker", "budget", "deployment", "entry", "learned", "name", "rates", "standing")
+    __slots__ = (
+        "abilities", "breaker", "budget", "deployment", "entry", "learned", "name", "rates", "standing", "usual",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -96,17 +98,20 @@ class Member:
         abilities: Abilities = NOTHING_KNOWN,
         rates: Rates | None = None,
         before: Member | None = None,
+        budget: int = 500,
+        pause: Pause | None = None,
     ) -> None:
         self.entry: Entry = entry
         self.name: str = entry.name
+        self.usual: Mapping[str, Any] = entry.usual
         self.deployment: AnyDeployment = deployment
         self.abilities: Abilities = abilities
         self.rates: Rates | None = rates
         if before is None:
             self.standing: Standing = Standing()
             self.breaker: Breaker = Breaker()
-            self.budget: RetryBudget = RetryBudget()
-            self.learned: Learned = Learned(entry.limits)
+            self.budget: RetryBudget = RetryBudget(budget)
+            self.learned: Learned = Learned(entry.limits, pause)
         else:
             # The same one under other settings: what was learned of it holds.
             self.standing, self.breaker, self.budget = before.standing, before.breaker, before.budget

@@ -21,7 +21,7 @@ from polyvox.keys import Secret, key_of_parts
 from polyvox.registry.base import Asked
 from polyvox.registry.rows import Rows
 from polyvox.registry.tables import read, refuse
-from polyvox.registry.values import LOCAL, Entry
+from polyvox.registry.values import LOCAL, Entry, nearly
 
 _DATA = Path(__file__).parent.parent / "data" / "tiers.toml"
 
@@ -97,7 +97,8 @@ class DictRegistry(Asked):
             if entry.name == name:
                 return entry
         names = ", ".join(entry.name for entry in self._rows.entries) or "none"
-        raise InputError(f"there is no deployment {name!r}", hint=f"there are: {names}")
+        near = nearly(str(name), [entry.name for entry in self._rows.entries])
+        raise InputError(f"there is no deployment {name!r}", hint=f"{near}there are: {names}")
 
     def _replace(self, entries: list[Entry]) -> None:
         refuse(entries, self.settings())

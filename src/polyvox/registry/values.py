@@ -25,6 +25,18 @@ TIERS = {
 LOCAL = "local"
 
 
+def nearly(name: str, names: Iterable[str]) -> str:
+    """A question for a hint, with a space behind it, where one of some names is nearly this one; else nothing.
+
+    >>> nearly("premum", ["economy", "premium"])
+    "did you mean 'premium'? "
+    """
+    import difflib
+
+    near = difflib.get_close_matches(name, list(names), n=1)
+    return f"did you mean {near[0]!r}? " if near else ""
+
+
 class Entry(Struct, frozen=True):
     """A deployment by name. ConfigError, with all that is wrong, for one that cannot work.
 
@@ -92,6 +104,12 @@ class Entry(Struct, frozen=True):
     def __hash__(self) -> int:
         """By name and model: a price is a table."""
         return hash((self.name, self.model))
+
+    @property
+    def usual(self) -> dict[str, Any]:
+        """Fields of a request as they are for whoever says none of his own."""
+        said = {"max_tokens": self.max_tokens, "temperature": self.temperature}
+        return {name: value for name, value in said.items() if value is not None}
 
     def describe(self) -> dict[str, Any]:
         """What was said of it as plain values, without the key."""

@@ -3,10 +3,11 @@ no tokens, it estimates; and what nobody knows of a deployment is no reason agai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from msgspec import UNSET, Struct
+from msgspec.structs import replace
 
 from polyvox.models import Model
 from polyvox.types import (
@@ -144,6 +145,21 @@ def size_of(text: str) -> int:
 def tokens_of(text: str) -> int:
     """About the tokens of a text."""
     return size_of(text) // _BYTES_A_TOKEN
+
+
+def lacking(request: Any, *usual: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields that a request does not say, from tables of which the first that has one counts."""
+    found: dict[str, Any] = {}
+    for table in usual:
+        for name, value in table.items():
+            if name not in found and getattr(request, name) is UNSET:
+                found[name] = value
+    return found
+
+
+def filled(request: Request, *usual: Mapping[str, Any]) -> Request:
+    """A request with the fields that it lacks; see `lacking`."""
+    return replace(request, **lacking(request, *usual))
 
 
 def needs_of(request: Any, *, local_only: bool = False, count: Callable[[Any], int] | None = None) -> Needs:

@@ -3,18 +3,30 @@ making a failure worse. It reads errors and numbers, and waits for nothing itsel
 
 from __future__ import annotations
 
+import math
+
 from msgspec import Struct
 
-from polyvox.errors import PolyvoxError
+from polyvox.errors import InputError, PolyvoxError
 
 # Kinds that another try seldom mends are tried once more, not to the limit.
 _AT_MOST = {"bad_response": 1, "conflict": 1}
+_DOUBLINGS = 64  # more than any cap needs, and no number too large for a float
 
 
 class RetryRule(Struct, frozen=True):
-    """How often and how long to wait, in seconds. Base delays double with each try, under full jitter.
+    """How often to try again, and how long to wait before, in seconds. InputError for what makes no sense.
 
-    A server's own wish is a floor, honoured up to `longest_wish`; a longer one ends the call.
+    Attributes:
+        retries: further tries after the first.
+        base, base_rate_limit: the longest first wait, and the one after a rate limit; each try doubles it.
+        cap: what no wait grows beyond.
+        longest_wish: a server's own wish is a floor, honoured up to this; a longer one ends the call here.
+        jitter: the share of a wait that is left to chance: 1 all of it, 0 none.
+        budget: tokens that one deployment's retries may take before successes give some back; see `RetryBudget`.
+
+    >>> RetryRule(retries=5, base=0.1, jitter=0.5)
+    RetryRule(retries=5, base=0.1, base_rate_limit=2.0, cap=20.0, longest_wish=60.0, jitter=0.5, budget=500)
     """
 
     retries: int = 2
@@ -22,6 +34,21 @@ class RetryRule(Struct, frozen=True):
     base_rate_limit: float = 2.0
     cap: float = 20.0
     longest_wish: float = 60.0
+    jitter: float = 1.0
+    budget: int = 500
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense."""
+        for name in ("retries", "budget"):
+            number = getattr(self, name)
+            if type(number) is not int or number < 0:
+                raise InputError(f"{name} is a whole number from 0, not {number!r}", param="retries")
+        for name in ("base", "base_rate_limit", "cap", "longest_wish", "jitter"):
+            number = getattr(self, name)
+            if type(number) not in (int, float) or not math.isfinite(number) or number < 0:
+                raise InputError(f"{name} is a number from 0, not {number!r}", param="retries")
+        if self.jitter > 1:
+            raise InputError(f"jitter is a share from 0 to 1, not {self.jitter!r}", param="retries")
 
     def wait(self, error: PolyvoxError, tries: int, chance: float, left: float | None) -> float | None:
         """Seconds to wait before the next try, or None when there must be none.
@@ -40,7 +67,8 @@ class RetryRule(Struct, frozen=True):
         if wish > self.longest_wish:
             return None
         base = self.base_rate_limit if error.kind == "rate_limit" else self.base
-        delay = max(wish, chance * min(self.cap, base * 2.0 ** (tries - 1)))
+        share = 1.0 - self.jitter + self.jitter * chance
+        delay = max(wish, share * min(self.cap, base * 2.0 ** min(tries - 1, _DOUBLINGS)))
         return None if left is not None and delay >= left else delay
 
 

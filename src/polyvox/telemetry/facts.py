@@ -145,6 +145,12 @@ def attempts_of(info: Any) -> tuple[Any, ...]:
     return tuple(getattr(ended, "attempts", None) or ())
 
 
+def decision_of(info: Any) -> Any:
+    """How the call chose whom to ask; None where there was no choice."""
+    ended = info.response if info.response is not None else info.error
+    return getattr(ended, "decision", None)
+
+
 def outcome_of(info: Any) -> str:
     """How it ended: "ok", "error", or "cancelled" where the caller left."""
     if info.error is None:

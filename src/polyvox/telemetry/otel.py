@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 ATTEMPT = "polyvox.attempt"
 """The event of a span for each attempt, where there was more than one or the only one failed."""
+ROUTE = "polyvox.route"
+"""The event of a span for how the call chose whom to ask, where there was a choice."""
 
 
 _FREE = frozenset({"request_model", "conversation", "previous_response", "reasoning_level", "stop"})
@@ -65,6 +67,7 @@ class _Done(NamedTuple):
     said: dict[str, Any]
     content: dict[str, str]
     attempts: tuple[Attempt, ...]
+    decision: Any
     failure: Failure | None
 
 
@@ -225,6 +228,7 @@ class OpenTelemetry:
             {**facts.asked(info), **facts.ended(info)} if tells else {},
             content,
             facts.attempts_of(info) if call.recording else (),
+            facts.decision_of(info) if call.recording else None,
             failure,
         )
 
@@ -252,6 +256,7 @@ class OpenTelemetry:
             span.set_attributes(self._attributes({**done.measured, **done.said}))
             if self._wanted.in_spans and done.content:
                 span.set_attributes(self._attributes(done.content))
+            self._route(span, call, done.decision)
             self._attempts(span, call, done.attempts)
             if done.measured["error"] is not None:
                 span.set_status(self._trace.StatusCode.ERROR)
@@ -281,6 +286,28 @@ class OpenTelemetry:
         """The end of a call that nobody told the end of: when it ended is not known, so no time is measured."""
         call.span.set_attributes(self._attributes({"error": "_OTHER"}))
         call.span.end()
+
+    def _route(self, span: Span, call: _Open, decision: Any) -> None:
+        if decision is None:
+            return
+        said: dict[str, Any] = {
+            "polyvox.route.named": None if decision.named is None else masked(decision.named),
+            "polyvox.route.strategy": decision.strategy,
+            "polyvox.route.tier": decision.tier,
+            "polyvox.route.reasons": decision.reasons,
+            "polyvox.route.bound": decision.bound,
+            "polyvox.route.rather": decision.rather,
+            "polyvox.route.sticky": decision.sticky or None,
+            "polyvox.route.asked": decision.asked,
+            "polyvox.route.skipped": tuple([f"{name}: {why}" for name, why in decision.skipped.items()]),
+            "polyvox.route.steps": decision.steps,
+        }
+        fit = {
+            name: tuple(map(masked, value)) if isinstance(value, tuple) else value
+            for name, value in said.items()
+            if value not in (None, ())
+        }
+        span.add_event(ROUTE, fit, call.since_ns)
 
     def _attempts(self, span: Span, call: _Open, attempts: tuple[Attempt, ...]) -> None:
         if len(attempts) < 2 and all(attempt.outcome == "ok" for attempt in attempts):
