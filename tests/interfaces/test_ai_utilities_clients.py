@@ -3,6 +3,7 @@ asynchronous code."""
 
 import asyncio
 import contextlib
+import gc
 import inspect
 import threading
 import time
@@ -353,7 +354,7 @@ def test_the_settings_choose_where_answers_are_kept(row, world, keep, place, mon
     assert client.ask("one").text == client.ask("one").text and len(world.requests) == 2
     client.close()  # what is being kept is kept then
     assert type(client.cache) is Mine and client.cache.ttl == 77 and len(Mine.kept) == 1
-    monkeypatch.setitem(__import__("sys").modules, "redis", None)
+    monkeypatch.setitem(__import__("sys").modules, "redis.asyncio", None)
     with pytest.raises(MissingExtraError, match="redis"):
         AiClient(AiSettings(**{**said, "cache_backend": "redis"})).ask("one")
 
@@ -395,7 +396,7 @@ def test_only_whole_answers_are_kept(row, world, keep):
     assert next(stream) == "A"
     stream.close()
     assert list(client.ask_stream("abc")) == ["A", "B", "C"]
-    assert list(client.ask_stream("abc")) == ["ABC"] and len(client.provider.calls) == 4
+    assert list(client.ask_stream("abc")) == ["A", "B", "C"] and len(client.provider.calls) == 4
     assert client.ask("abc").cached
     results = client.ask_batch(["abc", "bad", "new"])
     assert [(result.text, result.cached) for result in results] == [("ABC", True), ("", False), ("NEW", False)]
@@ -411,9 +412,87 @@ def test_the_asynchronous_client_gives_again_too(world):
             return texts, [answer.cached for answer in answers], [usage.cached for usage in client.usage_tracker.seen]
 
     (first, second), cached, tracked = asyncio.run(main())
-    assert len(first) > 1 and second == ["".join(first)]
+    assert len(first) > 1 and second == first  # in the pieces in which it came
     assert cached == [True, True, False] and tracked == [False, True, True, True, False]
     assert len(world.requests) == 2
+
+
+@rows("S2-066", "S2-094")
+def test_a_stream_out_of_the_cache_comes_in_the_pieces_it_came_in(row, world, keep, place):
+    said = {"model": "gpt-4o-mini", "cache_enabled": True, "cache_backend": "sqlite"}
+    path = {"cache_options": {"db_path": str(place / "answers.db")}}
+    pieces = []
+    for cached in (False, True):  # in a file, which another client reads
+        with AiClient(AiSettings(**said, **path), usage_tracker=Counting()) as client:
+            stream = client.ask_stream("Tell me a story.")
+            pieces.append(list(stream))
+            assert (stream.result.cached, stream.result.text) == (cached, "".join(pieces[-1]))
+            assert client.usage_tracker.seen == [stream.result.usage] and stream.result.usage.cached is cached
+            assert stream.result.usage.completion_tokens > 1
+    assert pieces[0] == pieces[1] and len(pieces[0]) > 3 and len(world.requests) == 1
+    with AiClient(AiSettings(**said, **path)) as client:
+        assert client.ask("Tell me a story.").text == "".join(pieces[0])
+        assert len(list(client.ask_stream("Tell me a story.", cached=False))) > 1 and len(world.requests) == 2
+
+
+@rows("S2-064")
+def test_equal_streams_at_once_are_one_call_and_one_that_is_left_takes_nothing_from_the_other(row, place, keep):
+    class Slow(Own):
+        def ask_stream(self, prompt, **kwargs):
+            for piece in super().ask_stream(prompt, **kwargs):
+                time.sleep(0.02)
+                yield piece
+
+    settings = AiSettings(cache_enabled=True)
+    client = keep(AiClient(settings, provider=Slow(settings), usage_tracker=Counting()))
+    whole, left = client.ask_stream("abcdef"), client.ask_stream("abcdef")
+    assert next(whole) == next(left) == "A"
+    left.close()
+    assert list(whole) == list("BCDEF") and len(client.provider.calls) == 1
+    assert not whole.result.cached and client.ask("abcdef").cached
+
+    async def main():
+        async with AsyncAiClient(settings, provider=Slow(settings), usage_tracker=Counting()) as other:
+
+            async def read():
+                return [piece async for piece in other.ask_stream("abc")]
+
+            return await asyncio.gather(*(read() for _ in range(5))), len(other.provider.calls)
+
+    assert asyncio.run(main()) == ([["A", "B", "C"]] * 5, 1)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+@rows("S2-044")
+def test_a_stream_that_nobody_holds_any_more_is_cut(row, place, keep, cache):
+    ended = threading.Event()
+
+    class Endless(Own):
+        def ask_stream(self, prompt, **kwargs):
+            try:
+                while True:
+                    yield prompt
+            finally:
+                ended.set()
+
+    settings = AiSettings(cache_enabled=cache)
+    client = keep(AiClient(settings, provider=Endless(settings), usage_tracker=Counting()))
+    for text in client.ask_stream("again"):
+        assert text == "again"
+        break
+    gc.collect()
+    assert ended.wait(5)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_client_is_closed_at_once_while_a_stream_is_half_read(place, cache):
+    client = own(cache_enabled=cache)
+    stream = client.ask_stream("abc")
+    assert next(stream) == "A"
+    begun = time.monotonic()
+    client.close()
+    assert time.monotonic() - begun < 3
+    stream.close()
 
 
 def test_a_cache_that_fails_costs_an_answer_nothing(place, keep, caplog):

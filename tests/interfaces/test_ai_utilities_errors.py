@@ -1,5 +1,6 @@
 """The errors of AI Utilities: one printed tree, each raised for what its document says, none with a key in it."""
 
+import asyncio
 import contextlib
 import random
 import socket
@@ -109,6 +110,44 @@ def test_configuration_that_cannot_work_is_told_before_anything_is_sent(row, mon
         text = f"{error} {error.hint} {getattr(error, 'problems', '')}"
         assert all(word in text for word in words), (what, text)
         assert error.sent == "no" and error.hint, what
+
+
+def every_way_to_ask(said):
+    """Each method of both clients, the first thing it raises or gives."""
+
+    async def awaited(what):
+        async with root.AsyncAiClient(said) as client:
+            return await what(client)
+
+    async def streamed(client):
+        return [piece async for piece in client.ask_stream("Hi")]
+
+    yield "ask", lambda: ask(said)
+    yield "ask_stream", lambda: ask(said, stream=True)
+    yield "list_models", lambda: root.AiClient(said).list_models()
+    yield "ask, awaited", lambda: asyncio.run(awaited(lambda client: client.ask("Hi")))
+    yield "ask_stream, awaited", lambda: asyncio.run(awaited(streamed))
+    yield "list_models, awaited", lambda: asyncio.run(awaited(lambda client: client.list_models()))
+
+
+@pytest.mark.parametrize("cache", [True, False])
+@rows("S2-103", "S2-104")
+def test_whoever_has_no_key_is_told_all_ways_to_an_answer(row, cache, monkeypatch):
+    monkeypatch.setenv("GROQ_API_KEY", f"{KEY}-of-groq")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", " ")
+    said = root.AiSettings(_env_file=None, cache_enabled=cache)
+    ways = (
+        "set AI_API_KEY", "api_key=", "OPENAI_API_KEY", "polyvox keys set openai", "polyvox-ai-utilities setup",
+        'provider="groq" (GROQ_API_KEY)', 'provider="ollama"', 'provider="demo"',
+    )  # fmt: skip
+    for what, call in every_way_to_ask(said):
+        error = caught(call, core.MissingKeyError)
+        assert [way for way in ways if error.hint.count(way) != 1] == [], (what, error.hint)
+        assert "anthropic" not in error.hint.lower() and error.hint in str(error)
+    (failed,) = root.AiClient(said).ask_batch(["Hi"])
+    assert all(way in failed.error.hint for way in ways)
+    monkeypatch.delenv("GROQ_API_KEY")
+    assert "there is a key" not in caught(lambda: ask(said)).hint
 
 
 @rows("S2-102")

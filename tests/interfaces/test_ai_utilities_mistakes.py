@@ -2,6 +2,8 @@
 that forks. Nothing hangs, nothing foreign comes out, and nothing that is not known is a number."""
 
 import asyncio
+import enum
+import json
 import os
 import pickle
 import select
@@ -13,16 +15,23 @@ import pytest
 from polyvox.compat.ai_utilities import (
     AiClient,
     AiSettings,
+    AIUtilitiesError,
     AskResult,
     AsyncAiClient,
     BaseProvider,
+    ConfigurationResolver,
+    MemoryCache,
     OpenAIProvider,
     ProviderAPIError,
+    SQLiteCache,
     UsageData,
     UsageTracker,
+    create_cache,
     create_client,
+    create_provider,
+    create_usage_tracker,
 )
-from polyvox.errors import InputError, PolyvoxError
+from polyvox.errors import ConfigError, InputError, PolyvoxError
 
 from .rows import rows
 
@@ -175,6 +184,8 @@ def test_what_is_no_count_is_refused_by_name(row, count):
 def test_a_result_has_a_text():
     with pytest.raises(InputError, match="text is text, not int"):
         AskResult(5)
+    with pytest.raises(InputError, match="usage is UsageData, not int"):
+        AskResult("hello", usage=5)
 
 
 # ---- what is passed --------------------------------------------------------------------------------
@@ -182,10 +193,12 @@ def test_a_result_has_a_text():
 
 @rows("S2-099", "S2-105")
 def test_what_are_no_settings_is_refused_with_what_to_say(row, place):
-    for make in (AiClient, OpenAIProvider):
+    for make in (AiClient, OpenAIProvider, create_provider, create_cache, ConfigurationResolver().resolve):
         with pytest.raises(InputError, match="settings are AiSettings, not str") as caught:
             make("openai")
-        assert "AiSettings(" in caught.value.hint
+        assert "AiSettings(" in caught.value.hint and isinstance(caught.value, AIUtilitiesError)
+    with pytest.raises(InputError, match="settings_class is a class"):
+        ConfigurationResolver(AiSettings())
 
 
 @rows("S2-032")
@@ -205,6 +218,89 @@ def test_a_key_is_in_nothing_that_shows_what_settings_hold(row, place):
         repr(pickle.dumps(settings)), repr(vars(AiClient(settings))), repr(vars(AiClient(settings).provider)),
     )  # fmt: skip
     assert [text for text in shown if KEY in text] == []
+
+
+@rows("S2-107", "S2-109")
+def test_a_name_of_blanks_is_none_and_one_between_blanks_is_that_name(row, place):
+    for field in ("provider", "model", "cache_backend"):
+        with pytest.raises(ConfigError, match=f"{field}=  : {field} must be"):
+            AiSettings(**{field: "  "})
+    assert (AiSettings(provider=" Groq ").provider, AiSettings(model=" a-model ").model) == ("groq", "a-model")
+
+
+@rows("S2-072")
+def test_settings_are_the_key_of_a_table(row, place):
+    first, same, other = AiSettings(api_key=KEY), AiSettings(api_key=KEY), AiSettings(api_key=f"{KEY}-2")
+    assert hash(first) == hash(same) and {first: 1}[same] == 1 and other not in {first: 1}
+    assert len({AiSettings(), AiSettings(model="x"), AiSettings(cache_enabled=True, cache_options={"a": []})}) == 3
+
+
+class Known(enum.Enum):
+    SMALL = "gpt-4o-mini"
+
+
+class KnownText(str, enum.Enum):  # noqa: UP042 - as programs write it that are older than StrEnum
+    SMALL = "gpt-4o-mini"
+
+
+@rows("S2-143")
+def test_a_model_is_a_name_and_a_member_of_texts_is_the_text_it_stands_for(row, world):
+    with create_client("openai") as client:
+        for wrong in (5, Known.SMALL, ["gpt-4o-mini"], b"gpt-4o-mini"):
+            with pytest.raises(InputError, match="model is a name, not") as caught:
+                client.ask("hello", model=wrong)
+            assert caught.value.param == "model"
+        assert world.requests == ()
+        assert client.ask("hello", model=KnownText.SMALL).text
+    assert json.loads(world.requests[0].body)["model"] == "gpt-4o-mini"
+
+
+@pytest.mark.parametrize("prompts", [{"a": "one", "b": "two"}, "one", b"one", None, 5], ids=repr)
+@rows("S2-043")
+def test_a_batch_is_a_list_of_prompts(row, prompts, mine):
+    ours = create_client("demo")
+    for client in (ours, create_client("demo", cache_enabled=True), mine(AskResult("x"))):
+        with pytest.raises(InputError, match="prompts are a list of texts"):
+            client.ask_batch(prompts)
+
+
+@rows("S2-088", "S2-091")
+def test_who_cannot_be_told_of_usage_is_refused_at_once(row):
+    for make in (lambda: UsageTracker(5), lambda: create_usage_tracker(ledger="ledger.db")):
+        with pytest.raises(InputError, match="a ledger is a Ledger, not"):
+            make()
+    with pytest.raises(InputError, match=r"an observer has a method track_request\(usage\)"):
+        create_usage_tracker(print)
+
+
+def test_a_path_below_the_home_of_nobody_is_no_file(place):
+    with pytest.raises(ConfigError, match="the name of nobody here"):
+        SQLiteCache("~nobody-of-that-name/answers.db")
+
+
+@pytest.mark.parametrize("kept", ["memory", "given", "off"])
+@rows("S2-048")
+def test_a_client_that_was_closed_asks_all_the_same_and_keeps_nothing_more(row, kept, place):
+    client = {
+        "memory": lambda: create_client("demo", cache_enabled=True),
+        "given": lambda: create_client("demo", cache=MemoryCache()),
+        "off": lambda: create_client("demo"),
+    }[kept]()
+    whole = client.ask("before").text
+    client.close()
+    client.close()
+    assert client.ask("before").text == whole and not client.ask("before").cached
+    assert len(list(client.ask_stream("before"))) > 1 and client.ask_batch(["before"])[0].ok
+
+    async def main():
+        other = AsyncAiClient(client.settings, cache=client.cache)
+        await other.ask("another")
+        await other.close()
+        await other.close()
+        return (await other.ask("another")).cached, [text async for text in other.ask_stream("another")]
+
+    cached, texts = asyncio.run(main())
+    assert not cached and len(texts) > 1
 
 
 # ---- a process that forks or just ends -------------------------------------------------------------
@@ -244,6 +340,8 @@ def test_a_script_that_closes_nothing_ends_without_a_word(world):
         "kept = create_client('openai', model='gpt-4o-mini')\n"
         "assert kept.ask('hello').text\n"
         "next(create_client('openai', model='gpt-4o-mini').ask_stream('hello'))\n"
+        "left = create_client('openai', model='gpt-4o-mini', cache_enabled=True).ask_stream('kept')\n"
+        "assert next(left)\n"
         "async def main():\n"
         "    client = AsyncAiClient(kept.settings)\n"
         "    assert (await client.ask('hello')).text\n"
@@ -254,4 +352,4 @@ def test_a_script_that_closes_nothing_ends_without_a_word(world):
         [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, timeout=60, check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, "") and len(world.requests) == 3
+    assert (done.returncode, done.stderr) == (0, "") and len(world.requests) == 4

@@ -81,6 +81,18 @@ PUBLIC = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["audio", "files", "jobs", "monitoring"])
+def test_what_the_document_names_and_is_not_there_yet_says_what_it_waits_for(name, place):
+    for code in (f"from polyvox.compat.ai_utilities import {name}", f"import polyvox.compat.ai_utilities.{name}"):
+        with pytest.raises(ImportError, match=f"ai_utilities.{name} comes with") as caught:
+            exec(code, {})
+        assert isinstance(caught.value, AIUtilitiesError) and "use polyvox." in caught.value.hint
+    assert not hasattr(root, name) and name not in root.__all__
+    star = {}
+    exec("from polyvox.compat.ai_utilities import *", star)
+    assert PUBLIC <= set(star) and name not in star
+
+
 @rows("S2-180", "S2-181")
 def test_the_root_has_these_names_each_loaded_when_it_is_used(row, place):
     assert set(root.__all__) == PUBLIC
@@ -353,6 +365,39 @@ def test_the_key_is_plain_where_it_is_asked_for_and_nowhere_else(row, place, cap
     with pytest.raises(ConfigError) as caught:
         AiSettings(api_key=[KEY])
     assert KEY not in f"{caught.value} {caught.value!r} {caught.value.__cause__}"
+
+
+class Regional(AiSettings):
+    """Settings with a field more."""
+
+    region: str = "here"
+
+
+def ways_to_copy(settings):
+    """Settings that are the same ones, however they are made of others."""
+    yield from (settings, copy.copy(settings), copy.deepcopy(settings), settings.model_copy())
+    yield from (settings.model_copy(deep=True), settings.model_copy(update={"model": "x"}))
+    kind = type(settings)
+    yield from (kind.model_validate({"api_key": KEY}), kind.model_construct(api_key=KEY))
+    yield ConfigurationResolver(kind).resolve(settings).settings
+
+
+@rows("S2-108", "S2-139")
+def test_the_key_is_in_no_table_that_anybody_may_send_also_not_in_that_of_a_copy(row, place):
+    for first in (AiSettings(api_key=KEY), Regional(api_key=f" {KEY} ")):
+        for settings in ways_to_copy(first):
+            assert settings.api_key == KEY and type(f"{settings.api_key}") is str
+            sent = (
+                json.dumps(vars(settings)), json.dumps(settings.__dict__), json.dumps(dict(settings)),
+                json.dumps(settings.model_dump()), json.dumps(settings.model_dump(include={"api_key"})),
+                settings.model_dump_json(), str(settings.__getstate__()), str(list(settings)),
+                *(pickle.dumps(settings, protocol).decode("latin-1") for protocol in (2, pickle.HIGHEST_PROTOCOL)),
+            )  # fmt: skip
+            assert not [text for text in sent if KEY in text]
+    assert AiSettings(api_key=KEY) == AiSettings(api_key=KEY) != AiSettings(api_key=OTHER)
+    assert AiSettings().api_key is AiSettings(api_key="  ").api_key is None
+    with pytest.raises(AttributeError, match="api_keys"):
+        _ = AiSettings().api_keys
 
 
 @rows("S2-108")

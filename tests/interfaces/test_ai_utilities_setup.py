@@ -1,6 +1,7 @@
 """The setup wizard of AI Utilities, spoken to by a script, by a terminal and by flags: what it writes and says, and
 what it never shows."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -125,6 +126,8 @@ def test_nobody_is_asked_when_all_is_said(row, place):
         (Answers(provider="cohere"), "no model"),
         (Answers(provider="groq", base_url="ftp://x"), "address"),
         (Answers(provider="groq", base_url="https://me:secret@host"), "address"),
+        (Answers(provider="groq", base_url="https://host/v1?version=1"), "address must not have a query"),
+        (Answers(provider="groq", base_url="https://ho st/v1"), "address has spaces"),
         (Answers(provider="groq", api_key="   "), "empty"),
         (Answers(provider="groq", model="a\nb"), "AI_MODEL"),
     ):
@@ -287,6 +290,8 @@ def test_a_key_that_is_there_already_is_told_of_and_enter_leaves_it(row, place):
     assert "AI_API_KEY" not in result.variables and "No key is set" not in person.seen
     with pytest.raises(AIUtilitiesError) as caught:
         SetupWizard().guidance("grok")
+    with pytest.raises(AIUtilitiesError, match="provider is a name, not int"):
+        SetupWizard().guidance(5)
     assert caught.value.hint
 
 
@@ -363,6 +368,9 @@ def test_flags_of_the_shell_are_honoured(row, command, place):
 @rows("S2-058")
 def test_flags_given_by_a_program_are_honoured_and_not_those_of_the_process(row, place, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["somebody's program", "--unknown"])
+    log = logging.getLogger("polyvox")  # a command puts its own handler there
+    monkeypatch.setattr(log, "handlers", [*log.handlers])
+    monkeypatch.setattr(log, "level", log.level)
     with pytest.raises(SystemExit) as ended:
         program.main(["setup", "--yes", "--provider", "ollama", "--model", "llama3.2"])
     assert ended.value.code == 0

@@ -24,12 +24,11 @@ from polyvox.compat.names import (
     AIError,
     AIUtilitiesError,
     APIKeyError,
-    ConfigurationError,
     LLMServiceError,
     UnsupportedProviderError,
     ValidationError,
 )
-from polyvox.errors import AuthError, BadResponseError, InputError, MissingExtraError, MissingKeyError, UsageError
+from polyvox.errors import AuthError, BadResponseError, InputError, MissingKeyError, UsageError
 from polyvox.testing import Simulator
 
 from .rows import rows
@@ -161,18 +160,6 @@ print(bridge.generate_text("hello", tier="standard"))
 bridge.close()
 """
     assert alone(code).startswith("[demo] You said: hello")
-
-
-@pytest.mark.parametrize("name", ["DjangoLLMRegistry", "DjangoUsageTracker"])
-def test_what_comes_with_the_django_app_says_so(name):
-    adapters = importlib.import_module(f"{OURS}.adapters")
-    with pytest.raises(ImportError, match="comes with the Django app") as caught:
-        getattr(adapters, name)
-    assert isinstance(caught.value, MissingExtraError | ConfigurationError) and caught.value.hint
-    with pytest.raises(AttributeError):
-        _ = adapters.Nothing
-    with pytest.raises(AttributeError):
-        _ = importlib.import_module(f"{OURS}.adapters.django_adapter").Nothing
 
 
 @rows("S0-078")

@@ -4,9 +4,13 @@ no key is shown."""
 import asyncio
 import copy
 import dataclasses
+import importlib
 import json
+import multiprocessing
+import pickle
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -22,10 +26,19 @@ from polyvox.compat.creative_services import (
     LLMTier,
 )
 from polyvox.compat.creative_services.adapters.bfagent_compat import LlmRequest, generate_text
-from polyvox.compat.names import AIError, AIUtilitiesError, LLMServiceError, UnsupportedProviderError, ValidationError
-from polyvox.errors import ConfigError, InputError
+from polyvox.compat.names import (
+    AIError,
+    AIUtilitiesError,
+    APIKeyError,
+    LLMServiceError,
+    UnsupportedProviderError,
+    ValidationError,
+)
+from polyvox.errors import ConfigError, InputError, MissingExtraError, MissingKeyError, UsageError
+from polyvox.pools import NoDeploymentError
 from polyvox.testing import Simulator
 
+from .conftest import KEYS
 from .rows import rows
 
 CANARY = "sk-canary-0123456789abcdefghijklmnop"
@@ -51,6 +64,49 @@ def test_what_has_no_word_in_it_says_nothing(row, world):
     assert LLMConfig(provider="", model="demo").provider is None
     assert LLMConfig(model="demo", model_name=None) == LLMConfig(model="demo")
     assert generated(LLMClient(config), "hello").content  # with the key of the environment
+
+
+@rows("S0-030")
+def test_a_config_that_is_copied_keeps_its_key_and_no_form_of_it_shows_it(row):
+    config = LLMConfig("openai", "gpt-4o", CANARY, temperature=0.5)
+    for same in (copy.copy(config), copy.deepcopy({"c": config})["c"], dataclasses.replace(config, max_tokens=9)):
+        assert same.api_key.reveal() == CANARY and same.temperature == 0.5
+    written = [json.dumps(table, default=str) for table in (vars(config), dataclasses.asdict(config))]
+    shown = [repr(config), str(config), f"{config}", repr(vars(config)), repr(dataclasses.astuple(config)), *written]
+    assert not any(CANARY in text for text in shown) and all("***" in text for text in shown)
+    with pytest.raises(TypeError):  # a key has no JSON
+        json.dumps(vars(config))
+
+
+@rows("S0-030")
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_pickled_config_leaves_its_key_behind_and_says_so_where_it_is_needed(row, world, protocol):
+    config = LLMConfig("openai", "gpt-4o", CANARY, temperature=0.5)
+    data = pickle.dumps(config, protocol)
+    assert CANARY.encode() not in data and CANARY[3:-3].encode() not in data
+    read = pickle.loads(data)
+    assert (read.provider, read.model, read.temperature) == (LLMProvider.OPENAI, "gpt-4o", 0.5)
+    assert CANARY not in repr(read) and "left behind" in repr(read)
+    # The environment has a key, but it is another one, so of another account: it is not taken in silence.
+    for left in (read, pickle.loads(pickle.dumps(read)), copy.deepcopy(read), dataclasses.replace(read, model="gpt-5")):
+        with pytest.raises(MissingKeyError, match="its key stayed behind") as caught:
+            LLMClient(left)
+        assert "dataclasses.replace" in caught.value.hint and isinstance(caught.value, APIKeyError)
+    assert world.requests == ()
+    for key in (CANARY, None):
+        assert generated(LLMClient(dataclasses.replace(read, api_key=key)), "hello").content
+
+
+@rows("S0-030")
+def test_a_pickled_config_with_the_usual_key_finds_it_again(row, world, monkeypatch):
+    data = pickle.dumps(LLMConfig("openai", "gpt-4o", KEYS["OPENAI_API_KEY"]))
+    assert KEYS["OPENAI_API_KEY"].encode() not in data
+    assert generated(LLMClient(pickle.loads(data)), "hello").content
+    assert pickle.loads(pickle.dumps(LLMConfig("demo"))) == LLMConfig("demo")
+    monkeypatch.delenv("OPENAI_API_KEY")
+    polyvox.configure(retries=0)
+    with pytest.raises(MissingKeyError, match="no API key"):
+        generated(LLMClient(pickle.loads(data)), "hello")
 
 
 @pytest.mark.parametrize("name", ["provider", "model", "api_key", "base_url"])
@@ -284,6 +340,36 @@ def test_a_client_that_is_closed_says_so():
     asyncio.run(go())
 
 
+# ---- what comes later -------------------------------------------------------------------------
+
+OURS = "polyvox.compat.creative_services"
+
+
+@rows("S0-015")
+@pytest.mark.parametrize(
+    ("module", "name", "waits", "instead"),
+    [
+        ("adapters", "DjangoLLMRegistry", "the Django app", "DictRegistry"),
+        ("adapters.django_adapter", "DjangoUsageTracker", "the Django app", "InMemoryTracker"),
+        ("character", "CharacterGenerator", "the creative room", "BaseHandler"),
+        ("story", "StoryGenerator", "the creative room", "BaseHandler"),
+        ("dialogue", "DialogueGenerator", "the creative room", "BaseHandler"),
+    ],
+)
+def test_what_comes_later_is_one_clear_import_error_and_no_surprise_elsewhere(row, module, name, waits, instead):
+    with pytest.raises(ImportError, match=f"{name} comes with {waits}") as caught:
+        exec(f"from {OURS}.{module} import {name}")
+    assert instead in caught.value.hint and isinstance(caught.value, MissingExtraError | AIError)
+    found = importlib.import_module(f"{OURS}.{module}")
+    assert not hasattr(found, name) and getattr(found, name, None) is None and name not in dir(found)
+    there = {}
+    exec(f"from {OURS}.{module} import *", there)
+    assert name not in there
+    with pytest.raises(AttributeError, match=f"{name} comes with {waits}"):
+        getattr(found, name)
+    assert not hasattr(found, "__wrapped__")
+
+
 # ---- what is loaded ---------------------------------------------------------------------------
 
 
@@ -297,3 +383,76 @@ print("sqlite3" in sys.modules, client.get_stats().requests, "sqlite3" in sys.mo
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.stdout.split(), done.stderr) == (["False", "1", "True"], "")
+
+
+NOT_YET = ("pydantic", "msgspec", "asyncio", "polyvox.client", "polyvox.catalog", "polyvox.keys", "polyvox.registry")
+
+
+@rows("S0-001")
+@pytest.mark.parametrize(
+    "module",
+    ["core.llm_config", "core.llm_registry", "core.llm_client", "core.usage_tracker", "core.base_handler", "core.tally",
+     "adapters", "adapters.bfagent_compat", "adapters.django_adapter", "story"],
+)  # fmt: skip
+def test_an_import_brings_nothing_that_only_a_call_needs(row, module):
+    code = f"import sys, {OURS}.{module}\nprint(*[name for name in {NOT_YET} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout.strip(), done.stderr) == ("", "")
+
+
+@rows("S0-012", "S0-013", "S0-037", "S0-048")
+def test_a_name_is_the_same_wherever_it_is_read(row):
+    for room, names in (("llm_registry", ("DictRegistry", "LLMRegistry", "LLMTier")),
+                        ("usage_tracker", ("InMemoryTracker", "UsageStats", "UsageTracker"))):  # fmt: skip
+        found = importlib.import_module(f"{OURS}.core.{room}")
+        package = importlib.import_module(OURS)
+        assert all(getattr(found, name) is getattr(package, name) for name in names)
+        assert set(names) <= set(dir(found)) and not hasattr(found, "no_such_name")
+
+
+# ---- threads, loops and processes --------------------------------------------------------------
+
+
+@rows("S0-034")
+def test_one_client_is_awaited_in_several_loops_and_in_a_child(row, world):
+    told = []
+
+    async def ask():
+        told.append((await client.generate("hello", tier="standard")).content[:6])
+
+    client = DynamicLLMClient(DictRegistry.from_env())
+    threads = [threading.Thread(target=lambda: asyncio.run(ask())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    asyncio.run(ask())
+    assert told == ["[demo]"] * 5 and client.get_stats().requests == len(world.requests) == 5
+    forks = multiprocessing.get_context("fork")
+    answers = forks.Queue()
+
+    async def in_the_child():
+        answers.put((await client.generate("hello", tier="standard")).content[:6])
+
+    child = forks.Process(target=lambda: asyncio.run(in_the_child()))
+    child.start()
+    assert answers.get(timeout=60) == "[demo]"
+    child.join(60)
+
+
+@pytest.mark.parametrize("taken", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_client_that_is_copied_or_pickled_says_what_to_pass_instead(taken):
+    for client in (LLMClient(LLMConfig("demo")), DynamicLLMClient(DEMO)):
+        with pytest.raises(UsageError, match="cannot be copied or pickled") as caught:
+            taken(client)
+        assert "pass the config" in caught.value.hint and isinstance(caught.value, LLMServiceError)
+
+
+@rows("S0-041", "S0-046")
+def test_without_any_key_a_tier_says_what_to_set(row, place):
+    with pytest.raises(NoDeploymentError, match="'standard'\nhint: tiers that have any: local") as caught:
+        generated(DynamicLLMClient(DictRegistry.from_env()), "hello", tier=LLMTier.STANDARD)
+    assert "OPENAI_API_KEY" in caught.value.hint and "registry.add(" in caught.value.hint
+    assert isinstance(caught.value, AIError | AIUtilitiesError)
+    with pytest.raises(NoDeploymentError, match="that have any: none"):
+        generated(DynamicLLMClient(DictRegistry()), "hello", tier="premium")

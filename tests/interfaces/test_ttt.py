@@ -91,6 +91,49 @@ def test_importing_it_loads_no_framework_and_no_client():
     assert done.stdout == "[]\n"
 
 
+WAITING = {
+    "from polyvox.compat.ttt import tool": ("tool", "run as tools"),
+    "from polyvox.compat.ttt.tools import tool": ("tools", "run as tools"),
+    "import polyvox.compat.ttt.tools.executor": ("tools", "run as tools"),
+    "from polyvox.compat.ttt import PersistentChatSession": ("PersistentChatSession", "sessions that are kept"),
+    "from polyvox.compat.ttt.session import ChatSession, PersistentChatSession": (
+        "PersistentChatSession", "sessions that are kept",
+    ),
+    "from polyvox.compat.ttt import plugins": ("plugins", "found and loaded"),
+}  # fmt: skip
+"""Imports that the document writes and that cannot work yet: the name, and the capability it waits for."""
+
+
+@pytest.mark.parametrize("line", WAITING)
+def test_a_name_of_a_later_capability_says_what_it_waits_for(line):
+    for _ in range(2):  # the second import may not find half a module
+        with pytest.raises(ImportError) as caught:
+            exec(line, {})
+        name, capability = WAITING[line]
+        assert isinstance(caught.value, ttt.AIError) and caught.value.hint.endswith(" meanwhile")
+        assert f"{name} comes with" in caught.value.message and capability in caught.value.message
+
+
+def test_a_name_of_a_later_capability_is_not_there_for_who_looks():
+    for name in ("tool", "tools", "PersistentChatSession", "plugins"):
+        assert not hasattr(ttt, name) and getattr(ttt, name, None) is None and name not in dir(ttt)
+        with pytest.raises(AttributeError, match=f"{name} comes with"):
+            getattr(ttt, name)
+    assert not hasattr(ttt.session, "PersistentChatSession")
+    with pytest.raises(ImportError, match="cannot import name 'no_such_name'") as caught:
+        exec("from polyvox.compat.ttt import no_such_name", {})
+    assert not isinstance(caught.value, PolyvoxError)
+    there = {}
+    exec("from polyvox.compat.ttt import *", there)
+    assert set(ttt.__all__) == set(there) - {"__builtins__"}
+
+
+def test_a_module_of_the_document_is_there_for_who_has_the_root():
+    code = "from polyvox.compat import ttt; print(ttt.config.get_config().get('backends.default'), ttt.routing.Router)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("auto <class")
+
+
 # ---- asking -----------------------------------------------------------------------------------
 
 

@@ -378,6 +378,48 @@ def test_the_pattern_of_a_name_says_which_backend_is_asked(world, row, model, ki
     assert world.counts.requests == 0
 
 
+@rows("S4-017", "S4-034", "S4-042", "S4-053")
+@pytest.mark.parametrize("model", ["google/gemini-3-pro", "Google/gemini-3-pro", "google:gemini-3-pro"])
+def test_a_provider_is_asked_by_the_word_the_document_has_for_it(world, row, model):
+    response = ttt.ask("hi", model=model)
+    assert (response.model, response.backend, response.metadata["provider"]) == (model, "cloud", "gemini")
+    assert (world.requests[0].dialect, world.requests[0].model) == ("gemini.generate", "gemini-3-pro")
+    assert "hi" in "".join(ttt.stream("hi", model=model, backend="cloud"))
+    assert "hi" in ttt.ask("hi", model=[model, "gpt-4"])
+    with ttt.chat(model=model) as session:
+        assert session.ask("hi").metadata["provider"] == "gemini"
+    chosen = Router().select(model, "hi")
+    assert (chosen.backend.name, chosen.reason) == ("cloud", f"{model} is a model of gemini")
+    assert Router().select_backend(model, "hi").name == "cloud"
+    ttt.configure(models={"default": model, "aliases": {"best": model}})
+    assert ttt.ask("hi").metadata["provider"] == ttt.ask("hi", model="best").metadata["provider"] == "gemini"
+
+
+def test_the_registry_knows_a_provider_by_the_word_the_document_has_for_it(place):
+    known = ttt.model_registry
+    assert known.get_model("google/gemini-2.5-flash") == known.get_model("gemini/gemini-2.5-flash")
+    assert known.list_models("google") == known.list_models("gemini") != []
+    known.add_model(ModelInfo("gemini-99", provider="google", context_length=8192))
+    assert known.get_model("google/gemini-99").context_length == 8192 and "google/gemini-99" in known
+    assert Router().select("gemini-99").backend.name == "cloud"
+    known.remove_model("google/gemini-99")
+    assert "google/gemini-99" not in known
+
+
+def test_a_word_of_the_document_that_somebody_has_taken_means_theirs(world):
+    class Google(CustomBackend):
+        @property
+        def name(self):
+            return "google"
+
+    Backend.register(Google())
+    assert ttt.ask("hi", model="google/gemini-3-pro").backend == "google" and world.counts.requests == 0
+    Backend.unregister("google")
+    registry = DictRegistry([Entry("google/mine", "openai/gpt-4")])
+    shared.EVERYONE.publish(registry)
+    assert ttt.ask("hi", model="google/mine").metadata["provider"] == "openai"
+
+
 @rows("S4-052", "S4-056")
 def test_what_is_asked_chooses_the_model_where_that_is_wanted_and_says_why(world, row):
     hard = "Prove by induction that the sum converges, then write the algorithm as a Python class with tests."

@@ -4,6 +4,7 @@ it came from, and every change counting from the next call on."""
 import asyncio
 import json
 import logging
+import os
 import time
 from typing import Any
 
@@ -13,6 +14,7 @@ import polyvox
 from polyvox.compat import ttt
 from polyvox.compat.ttt import Config, ConfigLoader, add_loader, configure, get_config
 from polyvox.compat.ttt import config as settings
+from polyvox.config import sources
 from polyvox.errors import CallTimeoutError
 from polyvox.testing import Simulator
 from tests.interfaces.rows import rows
@@ -133,8 +135,8 @@ def test_neither_a_file_nor_a_loader_is_read_with_every_call(world, row, monkeyp
     own = CustomConfigLoader({"timeout": 30})
     add_loader(own)
     read = []
-    real = settings.read
-    monkeypatch.setattr(settings, "read", lambda path: read.append(path) or real(path))
+    real = sources.read
+    monkeypatch.setattr(sources, "read", lambda path: read.append(path) or real(path))
     held = get_config()
     for _ in range(5):
         ttt.ask("hi")
@@ -142,10 +144,126 @@ def test_neither_a_file_nor_a_loader_is_read_with_every_call(world, row, monkeyp
     assert settings.reload_config().get("timeout") == 30 and own.asked == 2
 
 
+def test_an_edit_that_cannot_be_used_is_told_once_and_what_held_before_goes_on(world, caplog):
+    file = world_file()
+    file.write_text('[models]\ndefault = "gpt-4"\n')
+    held = get_config()
+    file.write_text("[models]\ndefault = \n")
+    time.sleep(0.3)  # the file is looked at now and then
+    for _ in range(2):
+        assert ttt.ask("hi").model == "gpt-4" and get_config() is held
+        time.sleep(0.3)
+    told = [record.getMessage() for record in caplog.records if record.name == "polyvox.config"]
+    assert len(told) == 1 and f"{file}:2" in told[0] and "not used" in told[0]
+    with pytest.raises(ttt.ConfigurationError, match=r"ttt\.toml:2"):
+        settings.reload_config()
+    assert get_config() is held, "who asks for it is told, and nothing changes"
+    file.write_text('[models]\ndefault = "llama2"\n')
+    time.sleep(0.3)
+    assert ttt.ask("hi").backend == "local"
+
+
+def test_a_variable_that_cannot_be_used_fails_every_call_until_it_is_mended(world, monkeypatch):
+    ttt.ask("hi", model="gpt-4")
+    monkeypatch.setenv("AI_TIMEOUT", "soon")
+    for _ in range(3):
+        with pytest.raises(ttt.ConfigurationError, match="env AI_TIMEOUT"):
+            ttt.ask("hi", model="gpt-4")
+    monkeypatch.setenv("AI_TIMEOUT", "20")
+    assert ttt.ask("hi", model="gpt-4") and get_config().get("timeout") == 20
+
+
+def test_a_source_that_cannot_be_added_leaves_what_held(place):
+    configure(timeout=5)
+    held = get_config()
+    for wrong in (lambda: configure(timeout="soon"), lambda: add_loader(CustomConfigLoader(5))):
+        with pytest.raises(ttt.ConfigurationError):
+            wrong()
+        assert get_config() is held
+
+
+def test_none_takes_back_a_value_or_a_whole_table(place):
+    configure(timeout=5, backends={"local": {"timeout": 1, "retries": 0}, "cloud": {"timeout": 2}})
+    configure(backends={"local": {"timeout": None}})
+    assert get_config().of_backend("local") == {"timeout": 5, "retries": 0}
+    configure(backends={"local": None})
+    assert get_config().of_backend("local") == {"timeout": 5} and get_config().get("backends.cloud.timeout") == 2
+    configure({"backends": None}, timeout=None)
+    assert get_config().of_backend("cloud") == {} and get_config().get("backends.default") == "auto"
+
+
+@pytest.mark.parametrize(
+    ("values", "what"),
+    [
+        ({"backends": 5}, "backends: must be a table"), ({"backends": {"local": "x"}}, "backends.local: must be a"),
+        ({"models": "gpt-4"}, "models: must be a table"), ({"models": {"aliases": ["a"]}}, "models.aliases: must be a"),
+        ({"backends": {"defalut": "local"}}, "did you mean backends.default"), ({5: 1}, "5: is not a setting"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_table_that_is_none_is_told_as_that(place, values, what):
+    with pytest.raises(ttt.ConfigurationError, match=what) as caught:
+        configure(values)
+    assert caught.value.hint
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of files")
+@rows("S4-142")
+def test_a_file_with_a_key_that_others_can_read_is_told(place, row, caplog):
+    file = place / "home" / "polyvox" / "ttt.toml"
+    file.write_text('[backends.cloud]\napi_key = "sk-canary-0123456789abcdefghijk"\n')
+    file.chmod(0o644)
+    get_config()
+    assert f"{file} holds a key" in caplog.text and "chmod 600" in caplog.text and "canary" not in caplog.text
+    caplog.clear()
+    file.chmod(0o600)
+    settings.reload_config()
+    assert caplog.text == ""
+
+
+def test_a_file_that_is_none_and_one_of_two_are_told(place, caplog):
+    folder = place / "home" / "polyvox"
+    (folder / "ttt.toml").symlink_to(folder / "nowhere.toml")
+    with pytest.raises(ttt.ConfigurationError, match=r"ttt\.toml: there is no such file"):
+        get_config()
+    (folder / "ttt.toml").unlink()
+    (folder / "ttt.toml").write_text("timeout = 5\n")
+    (folder / "ttt.yaml").write_text("timeout: 6\n")
+    assert get_config().get("timeout") == 5 and f"{folder / 'ttt.yaml'} is not" in caplog.text
+    (folder / "ttt.toml").unlink()
+    assert settings.reload_config().get("timeout") == 6
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "model"),
+    [("AI_DEFAULT_BACKEND", "clowd", None), ("OLLAMA_BASE_URL", "http://192.0.2.1", "llama2")],
+)
+def test_a_choice_that_cannot_be_names_where_it_was_made(world, monkeypatch, variable, value, model):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ttt.ConfigurationError, match=f"env {variable}") as caught:
+        ttt.ask("hi", model=model)
+    assert caught.value.hint and world.counts.requests == 0
+
+
+def test_a_fallback_that_nobody_is_names_where_it_was_said(world):
+    configure(backends={"enable_fallbacks": True, "fallback_order": ["local", "clowd"]})
+    with pytest.raises(ttt.ConfigurationError, match=r"backends\.fallback_order \(program\).*'clowd'"):
+        ttt.ask("hi", model="gpt-4")
+    assert world.counts.requests == 0
+
+
+def test_a_secret_of_a_backend_of_the_users_own_is_not_shown(place):
+    config = Config({"backends": {"mine": {"token": "hunter2", "region": "north"}}})
+    assert config.of_backend("mine")["token"] == "hunter2"
+    assert "hunter2" not in f"{config!r} {config.shown()}" and config.shown()["backends.mine.region"] == "north"
+
+
 def test_a_file_is_also_the_one_a_variable_names(place, monkeypatch):
     (place / "mine.json").write_text('{"backends": {"local": {"timeout": 4}}, "models": {"aliases": {"a.b": "demo"}}}')
     monkeypatch.setenv("AI_CONFIG_FILE", str(place / "mine.json"))
     assert get_config().of_backend("local") == {"timeout": 4}
+    assert get_config().get("models.aliases.a.b") == "demo"
+    assert get_config().origin("models.aliases.a.b") == f"{place / 'mine.json'}:1"
     assert ttt.ask("hi", model="@a.b").metadata["provider"] == "demo"
     monkeypatch.setenv("AI_CONFIG_FILE", str(place / "none.json"))
     with pytest.raises(ttt.ConfigurationError, match="no such file"):

@@ -209,7 +209,153 @@ def test_a_cost_is_an_amount(row, wrong):
     assert isinstance(caught.value, AIUtilitiesError)
 
 
+@rows("S4-028")
+@pytest.mark.parametrize(
+    ("fact", "wrong"),
+    [
+        ("tokens_in", "a"), ("tokens_in", -1), ("tokens_out", 1.5), ("time", "now"), ("time", float("nan")),
+        ("cost", -1), ("usage", 5), ("tool_calls", 5), ("attempts", "ok"), ("metadata", 5), ("metadata", "x"),
+    ],
+)  # fmt: skip
+def test_a_fact_of_an_answer_that_cannot_be_is_named(row, fact, wrong):
+    with pytest.raises(InputError, match=f"^{fact} is a") as caught:
+        AIResponse("hello", **{fact: wrong})
+    assert isinstance(caught.value, AIError) and caught.value.param == fact
+
+
 # ---- models -----------------------------------------------------------------------------------
+
+
+@rows("S4-117", "S4-121")
+@pytest.mark.parametrize(
+    ("facts", "what"),
+    [
+        ({"name": None}, "name of a model is text"), ({"name": " "}, "name of a model is text"),
+        ({"name": "x", "provider": None}, "provider of a model is text"),
+        ({"name": "x", "context_length": "8k"}, "context_length is a whole number of tokens, not '8k'"),
+        ({"name": "x", "context_length": 8192.0}, "context_length is a whole number"),
+        ({"name": "x", "context_length": True}, "context_length is a whole number"),
+        ({"name": "x", "max_output": 0}, "max_output is a whole number of tokens, not 0"),
+        ({"name": "x", "capabilities": None}, "capabilities is a list of words"),
+        ({"name": "x", "capabilities": 5}, "capabilities is a list of words"),
+        ({"name": "x", "aliases": "y"}, "aliases is a list of words"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_field_of_a_model_that_cannot_be_is_called_as_the_document_calls_it(row, place, facts, what):
+    with pytest.raises(InputError, match=what) as caught:
+        ttt.model_registry.add_model(ttt.ModelInfo(**facts))
+    assert isinstance(caught.value, AIError) and catalog.added() == ()
+
+
+@pytest.mark.parametrize("wrong", [None, 5, ""])
+def test_a_name_that_is_no_text_is_refused_by_the_registry(place, wrong):
+    for call in (ttt.model_registry.get_model, ttt.model_registry.remove_model):
+        with pytest.raises(InputError, match="the name of a model is text"):
+            call(wrong)
+    assert wrong not in ttt.model_registry
+
+
+def test_the_models_of_nobody_are_no_empty_list(place):
+    with pytest.raises(ConfigurationError, match="opanai") as caught:
+        ttt.model_registry.list_models("opanai")
+    assert "openai" in caught.value.hint
+    assert ttt.model_registry.list_models("ollama") == [], "whose models only its server tells"
+    ttt.model_registry.add_model(name="mine", provider="house")
+    assert [model.name for model in ttt.model_registry.list_models("house")] == ["mine"]
+
+
+def test_of_models_that_share_a_name_the_newest_is_told_and_none_is_asked(world):
+    for provider in ("openai", "ollama"):
+        ttt.model_registry.add_model(name=f"twin-{provider}", provider=provider, aliases=["twin"])
+    assert ttt.model_registry.get_model("twin").name == "twin-ollama"
+    with pytest.raises(AIError, match="'twin' is ambiguous") as caught:
+        ttt.ask("hello", model="twin")
+    assert "ollama/twin" in caught.value.hint and world.counts.requests == 0
+
+
+# ---- conversations ----------------------------------------------------------------------------
+
+
+@rows("S4-078")
+def test_no_turn_is_lost_where_several_are_asked_at_once(row, world):
+    session, failed = ttt.chat(model="gpt-4"), []
+
+    def turn(number):
+        try:
+            session.ask(f"question {number}")
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=turn, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    asked = [message.text for message in session.history[::2]]
+    assert sorted(asked) == [f"question {number}" for number in range(8)]
+    assert [message.role for message in session.history] == ["user", "assistant"] * 8
+    for question, told in zip(session.history[::2], session.history[1::2], strict=True):
+        assert question.text in told.text
+
+
+@rows("S4-078")
+def test_a_question_while_a_stream_is_read_is_kept_beside_it(row, world):
+    with Simulator(token_rate=30) as simulator:
+        at(simulator)
+        session = ttt.chat(model="gpt-4")
+        pieces = session.stream("the first one")
+        next(pieces)
+        session.ask("the second one")
+        assert len(session.history) == 2, "the stream is still read"
+        assert list(pieces)
+    assert [message.text for message in session.history[::2]] == ["the second one", "the first one"]
+
+
+@pytest.mark.parametrize("wrong", ["hello", b"hello", 5])
+def test_earlier_turns_are_a_list(place, wrong):
+    with pytest.raises(InputError, match="messages must be a sequence of messages"):
+        ttt.chat(model="demo", messages=wrong)
+
+
+def test_a_conversation_shows_where_it_is(place):
+    session = ttt.chat(model="demo")
+    session.ask("hello")
+    assert repr(session) == "<ChatSession of demo at 'cloud', 2 messages>"
+    assert repr(ttt.achat()) == "<AsyncChatSession at 'cloud', 0 messages>"
+
+
+# ---- Ctrl-C -----------------------------------------------------------------------------------
+
+INTERRUPTED = """
+import os, signal, threading
+from polyvox.compat import ttt
+from polyvox.testing import Simulator
+os.environ["OPENAI_API_KEY"] = "sk-test-0123456789abcdef"
+ended = threading.Event()
+with Simulator(token_rate=20, on_answer=lambda _: ended.set()) as simulator:
+    import polyvox
+    polyvox.configure(providers={"openai": {"base_url": simulator.base_url("openai.chat"), "hosts": ["127.0.0.1"]}})
+    session = ttt.chat(model="gpt-4")
+    pieces = session.stream("word " * 200)
+    got = [next(pieces)]
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    try:
+        got += pieces
+    except KeyboardInterrupt:
+        print("interrupted", 0 < len(got) < 200, ended.wait(10), simulator.counts.cut_by_client, len(session.history))
+    print(ttt.ask("hello", model="demo")[:6])
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+@rows("S4-044", "S4-137")
+def test_ctrl_c_ends_a_stream_at_the_provider_and_the_program_goes_on(row, place):
+    assert alone(INTERRUPTED).splitlines() == ["interrupted True True 1 0", "[demo]"]
+
+
+# ---- models that were added -------------------------------------------------------------------
 
 
 @rows("S4-117")

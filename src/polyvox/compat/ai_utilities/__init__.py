@@ -4,9 +4,11 @@ loaded on first use. What they do, the core does."""
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # the name type checkers know, without the price of loading typing
 if TYPE_CHECKING:
+    from typing import Any
+
     from polyvox.compat.ai_utilities.async_client import AsyncAiClient as AsyncAiClient
     from polyvox.compat.ai_utilities.cache import CacheBackend as CacheBackend
     from polyvox.compat.ai_utilities.cache import MemoryCache as MemoryCache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any, Self
 
@@ -15,7 +15,7 @@ from polyvox.compat.ai_utilities.providers.base_provider import (
     name_of,
 )
 from polyvox.compat.ai_utilities.results import AskResult
-from polyvox.compat.ai_utilities.streams import AsyncTextStream
+from polyvox.compat.ai_utilities.streams import AsyncTextStream, End
 from polyvox.compat.errors import speaking
 from polyvox.compat.foreign import told
 from polyvox.errors import PolyvoxError
@@ -75,27 +75,16 @@ class AsyncAiClient(BaseClient):
 
     def ask_stream(self, prompt: str, **kwargs: Any) -> AsyncIterator[str]:
         """See `AiClient.ask_stream`; for `async for`."""
-        answers = self._answers
-        if answers is None:
-            with speaking():
-                source = self._streaming(prompt, kwargs)
-            return AsyncTextStream(
-                source, lambda text: self._streamed(source, text), lambda one, _: self._told(one),
-                name_of(self.provider),
-            )  # fmt: skip
-        use, key = answers.wanted(kwargs), self._key(prompt, kwargs)
-        late = _Late(lambda: answers.find(key, use), lambda: self._streaming(prompt, kwargs))
+        with speaking():
+            if self._answers is None:
+                return self._texts(prompt, kwargs, self._told)
+            use, key = self._answers.wanted(kwargs), self._key(prompt, kwargs)
+            kept = self._answers.stream_async(key, use, partial(self._texts, prompt, kwargs))
+        return AsyncTextStream(kept, partial(self._streamed, kept), self._told, name_of(self.provider))
 
-        async def ended(result: AskResult, whole: bool) -> None:
-            if whole and not result.cached:
-                await answers.keep(key, result, use)
-            self._told(result)
-
-        return AsyncTextStream(late, lambda text: self._streamed(late, text), ended, name_of(self.provider))
-
-    def _streaming(self, prompt: str, kwargs: dict[str, Any]) -> AsyncIterator[str]:
-        source: AsyncIterator[str] = guarded(self.provider, self.provider.ask_stream_async, prompt, **kwargs)
-        return source
+    def _texts(self, prompt: str, kwargs: dict[str, Any], end: End | None = None) -> AsyncTextStream:
+        source = guarded(self.provider, self.provider.ask_stream_async, prompt, **kwargs)
+        return AsyncTextStream(source, partial(self._streamed, source), end, name_of(self.provider))
 
     async def list_models(self) -> list[str]:
         """See `AiClient.list_models`."""
@@ -120,34 +109,3 @@ class AsyncAiClient(BaseClient):
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
-
-
-class _Late(AsyncIterator[str]):
-    """A stream that is begun, or found in the cache, with its first read."""
-
-    result: AskResult | None = None
-
-    def __init__(
-        self, find: Callable[[], Awaitable[AskResult | None]], start: Callable[[], AsyncIterator[str]]
-    ) -> None:
-        self._find, self._start = find, start
-        self._source: AsyncIterator[str] | None = None
-
-    async def __anext__(self) -> str:
-        if self._source is None:
-            self.result = await self._find()
-            self._source = self._start() if self.result is None else _alone(self.result.text)
-        try:
-            return await anext(self._source)
-        except StopAsyncIteration:
-            self.result = self.result or getattr(self._source, "result", None)
-            raise
-
-    async def close(self) -> None:
-        close = getattr(self._source, "close", None) or getattr(self._source, "aclose", None)
-        if close is not None:
-            await close()
-
-
-async def _alone(text: str) -> AsyncIterator[str]:
-    yield text

@@ -4,26 +4,31 @@ asks nobody itself."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import math
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from polyvox import portal
-from polyvox.cache import CacheKey, ResponseCache
+from polyvox.cache import CachedRun, CacheKey, ResponseCache
 from polyvox.client.keeping import use_of
+from polyvox.client.streams import AsyncStream, Stream
 from polyvox.compat.ai_utilities.cache import CacheBackend, _generate_cache_key
 from polyvox.compat.ai_utilities.results import AskResult, response_of
 from polyvox.errors import InputError
 from polyvox.stores import StoreStats
 from polyvox.stores.tally import watch_forks
-from polyvox.types import Response
+from polyvox.types import Event, Response, TextDelta
 
 if TYPE_CHECKING:
     from polyvox.compat.ai_utilities.settings import AiSettings
+    from polyvox.compat.ai_utilities.streams import AsyncTextStream, TextStream
+
+T = TypeVar("T")
 
 log: logging.Logger = logging.getLogger("polyvox.compat.ai_utilities")
 
@@ -64,14 +69,15 @@ class Answers:
 
     def ask(self, key: CacheKey | None, use: str, make: Callable[[], AskResult]) -> AskResult:
         """The answer kept under a key, or the one that `make` gets; from ordinary code."""
+        apart = self._apart()
+        return portal.run(self.ask_async(key, use, lambda: apart(make)))
+
+    def _apart(self) -> Callable[[Callable[[], T]], Awaitable[T]]:
+        """Runs ordinary code where it may wait, in the context variables of whoever asks."""
         # A thread of our own: those of the loop also look up the addresses that the call needs.
         self._threads = self._threads or ThreadPoolExecutor(_THREADS, "polyvox-asked")
         threads, context = self._threads, copy_context()
-
-        async def made() -> AskResult:
-            return await asyncio.get_running_loop().run_in_executor(threads, context.copy().run, make)
-
-        return portal.run(self.ask_async(key, use, made))
+        return lambda work: asyncio.get_running_loop().run_in_executor(threads, context.copy().run, work)
 
     async def ask_async(self, key: CacheKey | None, use: str, make: Callable[[], Awaitable[AskResult]]) -> AskResult:
         """The same, awaited."""
@@ -84,36 +90,126 @@ class Answers:
         given = await self._cache.whole(key, call, use=use)  # type: ignore[arg-type]  # checked by use_of
         return made[0] if given.how == "made" else AskResult.of(given.response, cached=True)
 
-    async def find(self, key: CacheKey | None, use: str) -> AskResult | None:
-        """The answer kept under a key, or None; NotFoundError where no other is wanted."""
+    def stream(self, key: CacheKey | None, use: str, begin: Callable[[], TextStream]) -> KeptStream:
+        """The same as a stream: an answer that was streamed comes again in the pieces in which it came. NotFoundError
+        where no other is wanted."""
         if use == "only":
-            return await self.ask_async(key, use, _nobody)
-        kept = await self._cache.get(key) if use == "use" else None
-        return None if kept is None else AskResult.of(kept, cached=True)
+            self.ask(key, use, _nobody)
+        apart = self._apart()
+        return KeptStream(self._cache, key, use, lambda: _ThreadRun(begin, apart))
 
-    async def keep(self, key: CacheKey | None, result: AskResult, use: str) -> None:
-        """Keep a whole answer."""
-        if use in ("use", "refresh"):
-            await self._cache.set(key, response_of(result))
+    def stream_async(self, key: CacheKey | None, use: str, begin: Callable[[], AsyncTextStream]) -> AsyncKeptStream:
+        """The same, awaited; nothing is looked up before its first read."""
+        return AsyncKeptStream(self._cache, key, use, lambda: _Run(begin))
 
     def after_fork(self) -> None:
         """A child has none of these threads, and makes its own."""
         self._threads = None
 
     async def close_async(self) -> None:
-        """Keep what is under way."""
-        await self._cache.settle()
-        if self._threads is not None:
-            self._threads.shutdown(wait=False)
+        """Keep what has come, and cut what has not."""
+        await self._cache.close()
+        self._threads = None  # those at work end with what they do, those who ask all the same get others
 
     def close(self) -> None:
         """See `close_async`."""
         portal.run(self.close_async())
 
 
-async def _nobody() -> AskResult:
+def _nobody() -> AskResult:
     raise AssertionError("a call that wants what is kept asks nobody")
 
+
+# ---- streams ------------------------------------------------------------------------------------
+
+_OVER: Any = object()
+
+
+class _Run:
+    """The texts that a provider streams as the core reads streams; begun with the first read."""
+
+    response: Response | None = None
+
+    def __init__(self, begin: Callable[[], Any]) -> None:
+        self._begin = begin
+        self.texts: Any = None
+
+    async def batch(self) -> list[Event]:
+        """See `polyvox.cache.flights.Run`."""
+        text = await self._next()
+        if text is _OVER:
+            self.response = response_of(self.texts.result)
+            return []
+        return [TextDelta(text)]
+
+    async def close(self) -> None:
+        """See `polyvox.cache.flights.Run`."""
+        if self.texts is not None:
+            await self.texts.close()
+
+    async def _next(self) -> Any:
+        self.texts = self.texts or self._begin()
+        return await anext(self.texts, _OVER)
+
+
+class _ThreadRun(_Run):
+    """The same for a provider that is no coroutine's: its code runs apart from the loop."""
+
+    def __init__(self, begin: Callable[[], Any], apart: Callable[[Callable[[], Any]], Awaitable[Any]]) -> None:
+        super().__init__(begin)
+        self._apart = apart
+
+    async def close(self) -> None:
+        if self.texts is not None:
+            # A generator in the middle of a read cannot be closed from here; it ends with that read.
+            with contextlib.suppress(ValueError):
+                await self._apart(self.texts.close)
+
+    async def _next(self) -> Any:
+        return await self._apart(self._pulled)
+
+    def _pulled(self) -> Any:
+        self.texts = self.texts or self._begin()
+        return next(self.texts, _OVER)
+
+
+class _Kept:
+    """A stream that the cache gives or keeps, and its result at the end."""
+
+    def __init__(self, cache: ResponseCache, key: CacheKey | None, use: str, make: Callable[[], _Run]) -> None:
+        runs: list[_Run] = []
+
+        def made() -> _Run:
+            # Whoever makes the call must not hold the reader: one that is forgotten would never be cut.
+            runs[:] = [make()]
+            return runs[0]
+
+        self._runs = runs
+        self._cached: CachedRun = cache.stream(key, made, use=use)  # type: ignore[arg-type]  # checked by use_of
+        cached = self._cached
+        super().__init__(lambda: cached)  # type: ignore[call-arg]  # beside a stream of the core's
+
+    @property
+    def result(self) -> AskResult | None:
+        """The whole answer; None before the end."""
+        response = self._cached.response
+        if response is None:
+            return None
+        if self._cached.how == "made":
+            result: AskResult = self._runs[0].texts.result
+            return result
+        return AskResult.of(response, cached=True)
+
+
+class KeptStream(_Kept, Stream):
+    """The synchronous one."""
+
+
+class AsyncKeptStream(_Kept, AsyncStream):
+    """The asynchronous one."""
+
+
+# ---- what keeps them ----------------------------------------------------------------------------
 
 _FAILED = object()
 

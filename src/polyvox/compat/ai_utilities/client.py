@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from polyvox import portal
 from polyvox.compat.ai_utilities.providers.base_provider import (
     BaseProvider,
     checked_concurrency,
@@ -19,7 +18,7 @@ from polyvox.compat.ai_utilities.providers.base_provider import (
 )
 from polyvox.compat.ai_utilities.providers.factory import create_provider
 from polyvox.compat.ai_utilities.results import AskResult, UsageData
-from polyvox.compat.ai_utilities.streams import TextStream
+from polyvox.compat.ai_utilities.streams import End, TextStream
 from polyvox.compat.errors import named, speaking
 from polyvox.errors import InputError, ServerError
 
@@ -176,23 +175,18 @@ class AiClient(BaseClient):
         return results
 
     def ask_stream(self, prompt: str, **kwargs: Any) -> Iterator[str]:
-        """The answer as it comes; close() cuts it, and at its end it has a `result`. An answer out of the cache comes
-        in one piece."""
-        answers, key, use = self._answers, None, "off"
+        """The answer as it comes; close() cuts it, and at its end it has a `result`. An answer that was streamed before
+        comes out of the cache in the pieces in which it came then."""
         with speaking():
-            if answers is not None:
-                use, key = answers.wanted(kwargs), self._key(prompt, kwargs)
-                kept = portal.run(answers.find(key, use))
-                if kept is not None:
-                    return TextStream(iter((kept.text,)), lambda _: kept, lambda one, _: self._told(one))
-            source = guarded(self.provider, self.provider.ask_stream, prompt, **kwargs)
+            if self._answers is None:
+                return self._texts(prompt, kwargs, self._told)
+            use, key = self._answers.wanted(kwargs), self._key(prompt, kwargs)
+            kept = self._answers.stream(key, use, partial(self._texts, prompt, kwargs))
+        return TextStream(kept, partial(self._streamed, kept), self._told, name_of(self.provider))
 
-        def ended(result: AskResult, whole: bool) -> None:
-            if whole and answers is not None:
-                portal.run(answers.keep(key, result, use))
-            self._told(result)
-
-        return TextStream(source, lambda text: self._streamed(source, text), ended, name_of(self.provider))
+    def _texts(self, prompt: str, kwargs: dict[str, Any], end: End | None = None) -> TextStream:
+        source = guarded(self.provider, self.provider.ask_stream, prompt, **kwargs)
+        return TextStream(source, partial(self._streamed, source), end, name_of(self.provider))
 
     def list_models(self) -> list[str]:
         """The names of the provider's models, as it tells them."""

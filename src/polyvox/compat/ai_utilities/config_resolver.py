@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from polyvox.compat.ai_utilities.providers import factory, wiring
 from polyvox.compat.errors import named, speaking
-from polyvox.errors import ConfigError
+from polyvox.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from polyvox.compat.ai_utilities.settings import AiSettings
@@ -36,6 +36,11 @@ class ConfigurationResolver:
     def __init__(
         self, settings_class: type[AiSettings] | None = None, *, env_file: str | os.PathLike[str] | None = ".env"
     ) -> None:
+        if settings_class is not None and not isinstance(settings_class, type):
+            raise named(InputError(
+                f"settings_class is a class, not {type(settings_class).__name__}",
+                hint="settings that are made already go to resolve(settings)",
+            ))  # fmt: skip
         self._class = settings_class
         self._env_file = env_file
 
@@ -51,6 +56,8 @@ class ConfigurationResolver:
         ('argument', 'default of groq')
         """
         with speaking():
+            if settings is not None and not hasattr(settings, "model_copy"):
+                raise InputError(f"settings are AiSettings, not {type(settings).__name__}", hint="AiSettings(...)")
             if settings is None:
                 settings = self._settings_class()(**{"_env_file": self._env_file, **said})
             elif said:

@@ -127,6 +127,11 @@ class AskResult(Struct, frozen=True, omit_defaults=True):
             raise named(InputError(f"text is text, not {type(text).__name__}", param="text"))
         if usage is None:
             force_setattr(self, "usage", UsageData())
+        elif not hasattr(usage, "prompt_tokens"):
+            raise named(InputError(
+                f"usage is UsageData, not {type(usage).__name__}", hint="UsageData(prompt_tokens=..., ...)",
+                param="usage",
+            ))  # fmt: skip
 
     def __str__(self) -> str:
         """The text."""

@@ -3,19 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import pydantic
 from pydantic import AliasChoices, Field, PrivateAttr, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from polyvox import catalog
 from polyvox.compat.ai_utilities import sources
 from polyvox.compat.ai_utilities.sources import DEFAULT, USUAL, Value
 from polyvox.compat.errors import named, speaking
 from polyvox.errors import ConfigError, InputError
-from polyvox.keys import redact, secret_of
+
+# What reads keys and addresses is loaded with the first settings that are made: to name the class costs pydantic alone.
+if TYPE_CHECKING:
+    from polyvox.keys import Secret
 
 _SECRET = "api_key"  # noqa: S105 - the name of a field
 _MODEL = ("AI_MODEL", "OPENAI_MODEL")
@@ -31,7 +33,7 @@ _MUST: dict[str, str] = {
     "cache_enabled": "true or false",
     "cache_backend": "the name of a cache",
     "cache_ttl_s": "a whole number of seconds from 0 up",
-    "cache_options": "a table",
+    "cache_options": 'a table, such as {"max_entries": 500}',
 }
 """What a value must be, in the words of whoever reads the error."""
 
@@ -42,7 +44,9 @@ class _Key(str):
     __slots__ = ()
 
     def __repr__(self) -> str:
-        return f"<key {secret_of(self).fingerprint}>"
+        from polyvox.keys import Secret
+
+        return f"<key {Secret(self).fingerprint}>"
 
 
 class AiSettings(BaseSettings):
@@ -51,8 +55,9 @@ class AiSettings(BaseSettings):
 
     Attributes:
         provider: a name of the catalog, one that was registered, or "auto" for whoever has a key.
-        api_key: else the provider's own variable is asked. It is never printed, dumped or pickled. A base_url from a
-            .env file gets a key from the same file, or one that is said here, and no other.
+        api_key: text; where none is said the provider's own variable is asked. Only this attribute gives it: it is in
+            no vars(), dict(), dump or pickle of settings. A base_url from a .env file gets a key from the same file, or
+            one that is said here, and no other.
         model: None asks the provider's usual one; OPENAI_MODEL says it too.
         base_url: None is the provider's own.
         temperature, max_tokens: sent to models that take them; None is not sent.
@@ -93,6 +98,7 @@ class AiSettings(BaseSettings):
     """The file that is read where a call names none."""
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+    _secret: Secret | None = PrivateAttr(default=None)
 
     def __init__(self, **said: Any) -> None:
         env_file, find_key = said.pop("_env_file", type(self).ENV_FILE), said.pop("_find_key", True)
@@ -122,17 +128,37 @@ class AiSettings(BaseSettings):
         """Only what __init__ gathered: it knows where each value comes from, which those sources do not tell."""
         return (init_settings,)
 
+    def model_post_init(self, context: Any) -> None:
+        """Take the key out of the table of values, which anybody may print, dump and send."""
+        from polyvox.keys import secret_of
+
+        key = self.__dict__.pop(_SECRET, None)
+        self._secret = secret_of(key) if key else None
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """The key, which is no value in the table."""
+            if name != _SECRET:
+                return super().__getattr__(name)
+            return None if self._secret is None else _Key(self._secret.reveal())
+
     # ---- values -------------------------------------------------------------------------------
+
+    @field_validator("provider", "cache_backend", "model", mode="before")
+    @classmethod
+    def _as_a_name(cls, value: Any) -> Any:
+        return value.strip() if isinstance(value, str) else value
 
     @field_validator("provider", "cache_backend", mode="after")
     @classmethod
     def _as_a_word(cls, value: str) -> str:
-        return value.strip().lower()
+        return value.lower()
 
     @field_validator("api_key", mode="after")
     @classmethod
     def _without_spaces(cls, value: str | None) -> str | None:
-        return _Key(value.strip()) if value is not None and value.strip() else None
+        return value.strip() or None if value is not None else None
 
     @field_validator("cache_backend", mode="after")
     @classmethod
@@ -148,6 +174,8 @@ class AiSettings(BaseSettings):
     def _a_url(cls, value: str | None) -> str | None:
         if value is None or not value.strip():
             return None
+        from polyvox import catalog
+
         url = value.strip()
         problems = catalog.url_problems(url if "://" in url else f"https://{url}")
         if problems:
@@ -199,6 +227,10 @@ class AiSettings(BaseSettings):
         copied._origins = {**self._origins, **dict.fromkeys(usual, f"{USUAL}{self.provider}")}
         return copied
 
+    def __hash__(self) -> int:
+        """Fit for sets and as the key of a table; equal settings have the same."""
+        return hash((type(self), repr(self), self._secret))
+
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuse: whoever holds the same settings would not know."""
         if name in type(self).model_fields:
@@ -211,16 +243,10 @@ class AiSettings(BaseSettings):
             raise _refused(name)
         super().__delattr__(name)
 
-    # ---- the key stays here -------------------------------------------------------------------
-
-    def __iter__(self) -> Iterator[tuple[str, Any]]:  # type: ignore[override]  # as pydantic has it
-        """The fields and their values, but not the key."""
-        return ((name, value) for name, value in super().__iter__() if name != _SECRET)
-
     def __getstate__(self) -> dict[Any, Any]:
         """Without the key, which is looked for again by whoever reads it."""
         state = dict(super().__getstate__())
-        return {**state, "__dict__": {**state["__dict__"], _SECRET: None}}
+        return {**state, "__pydantic_private__": {**(state["__pydantic_private__"] or {}), "_secret": None}}
 
 
 def _refused(name: str) -> Exception:
@@ -249,6 +275,8 @@ def _problem(field: str, message: str, kind: str, value: Value | None) -> str:
         return f"{field}: {message}"
     if kind == "extra_forbidden":
         return f"{field}: there is no such setting"
+    from polyvox.keys import redact
+
     shown = "" if field == _SECRET else f"={redact(str(value.value))[:80]}"
     where = f"{value.origin.rpartition(' ')[0]}: " if value.is_of_file else ""
     what = message.removeprefix("Value error, ") if kind == "value_error" or field not in _MUST else ""

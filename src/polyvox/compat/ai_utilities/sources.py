@@ -8,14 +8,14 @@ import logging
 import os
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from polyvox import catalog, config
-from polyvox.catalog import Provider
 from polyvox.compat.shared import VARIABLES
-from polyvox.config.sources import read_dotenv
-from polyvox.errors import InputError
-from polyvox.keys import install_redaction, secret_of
+from polyvox.errors import AuthError, InputError
+
+# The catalog, the configuration and the keys are loaded with the first question about them.
+if TYPE_CHECKING:
+    from polyvox.catalog import Provider
 
 log: logging.Logger = logging.getLogger("polyvox.compat.ai_utilities")
 
@@ -62,6 +62,8 @@ class Surroundings(NamedTuple):
         """Those of a .env file; one that is not there says nothing. ConfigError for lines that are none."""
         if not path.is_file():
             return cls({})
+        from polyvox.config.sources import read_dotenv
+
         texts, lines = read_dotenv(path)
         return cls({
             name.upper(): Value(text.strip(), f"{path}:{lines[name]} {name}", name)
@@ -130,6 +132,8 @@ def _key(found: Mapping[str, Value], env: Surroundings, file: Surroundings) -> V
 
 def row_of(provider: str) -> Provider | None:
     """The provider of the catalog as it is configured; None for a name that is not there."""
+    from polyvox import catalog, config
+
     settings = config.current()
     return catalog.load().with_overrides(settings.providers, settings.origins).providers.get(provider)
 
@@ -138,8 +142,13 @@ def is_own_address(row: Provider | None, url: str) -> bool:
     """Whether an address is one that the provider's own key may go to."""
     if row is None:
         return False
-    host = catalog.host_of(catalog.complete_url(url, row))
-    return any(host == pattern or (pattern[:2] == "*." and host.endswith(pattern[1:])) for pattern in row.hosts)
+    from polyvox import catalog, keys
+
+    try:
+        # A key of the environment has no address of its own, so only where the provider's keys may go counts.
+        return keys.allowed_host(row, catalog.complete_url(url, row), "env")
+    except AuthError:
+        return False
 
 
 def as_json(value: Value) -> Any:
@@ -156,5 +165,7 @@ def as_json(value: Value) -> Any:
 def keep_secret(key: Any) -> None:
     """Mask a key in all that is logged and raised from now on."""
     if isinstance(key, str) and key.strip():
+        from polyvox.keys import install_redaction, secret_of
+
         secret_of(key)
         install_redaction()

@@ -3,6 +3,7 @@ somebody else streams, and adds nothing to it."""
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Self
@@ -15,8 +16,11 @@ from polyvox.errors import ServerError, UsageError
 Make = Callable[[str], AskResult]
 """The result, from the whole text."""
 
-End = Callable[[AskResult, bool], Any]
-"""Told once how it went, and whether the answer is whole; not told of a failure."""
+End = Callable[[AskResult], Any]
+"""Told once how it went, also of what there was where somebody left early; not told of a failure."""
+
+Around = Callable[[str], contextlib.AbstractContextManager[None]]
+"""What a read goes through, which makes each failure one that the document knows; takes the provider's name."""
 
 
 _OVER: Any = object()
@@ -35,8 +39,8 @@ def chunks_of(source: Any, name: str) -> Any:
 
 
 class _Held:
-    def __init__(self, source: Any, make: Make, end: End | None = None, name: str = "") -> None:
-        self._name = name
+    def __init__(self, source: Any, make: Make, end: End | None = None, name: str = "", around: Around = told) -> None:
+        self._name, self._around = name, around
         self._source, self._make, self._end = chunks_of(source, name), make, end
         self._texts: list[str] = []
         self._result: AskResult | None = None
@@ -61,7 +65,7 @@ class _Held:
     def _ended(self) -> Any:
         self._over = True
         self._result = self._make("".join(self._texts))
-        return self._end(self._result, True) if self._end is not None else None
+        return self._end(self._result) if self._end is not None else None
 
     def _left(self) -> Any:
         """Told of whoever leaves before the end; what was used is not known then."""
@@ -70,7 +74,7 @@ class _Held:
         self._over = True
         if self._end is None or not self._texts:
             return None
-        return self._end(AskResult("".join(self._texts)), False)
+        return self._end(AskResult("".join(self._texts)))
 
 
 class TextStream(_Held, Iterator[str]):
@@ -83,7 +87,7 @@ class TextStream(_Held, Iterator[str]):
         if self._over:
             raise StopIteration
         try:
-            with told(self._name):
+            with self._around(self._name):
                 text = next(self._source, _OVER)
             if text is not _OVER:
                 return self._taken(text)
@@ -117,7 +121,7 @@ class AsyncTextStream(_Held, AsyncIterator[str]):
         if self._over:
             raise StopAsyncIteration
         try:
-            with told(self._name):
+            with self._around(self._name):
                 text = await anext(self._source, _OVER)
             if text is not _OVER:
                 return self._taken(text)

@@ -4,7 +4,10 @@ What is asked and answered stands in `models`, who answers in `services`; neithe
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+
+TYPE_CHECKING = False  # the name type checkers know, without the price of loading typing
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["models", "services"]
 

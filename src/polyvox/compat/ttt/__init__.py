@@ -60,7 +60,13 @@ __all__ = sorted(_HOME)  # noqa: PLE0605 - the table above is the list
 def __getattr__(name: str) -> Any:
     """Load a name's room on first touch (PEP 562)."""
     room = _HOME.get(name)
+    if room is None and f"{__name__}.{name}" in _ROOMS:
+        return import_module(f"{__name__}.{name}")
     if room is None:
+        from polyvox.compat.ttt.later import NAMES
+
+        if name in NAMES:
+            NAMES[name](name)
         raise AttributeError(f"module 'polyvox.compat.ttt' has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(room), name)
     return value

@@ -10,18 +10,22 @@ import os
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from polyvox.compat.errors import named
 from polyvox.compat.shared import snapshot
-from polyvox.config.fields import CACHE_FIELDS, FIELDS, PROVIDER_FIELDS, meant
-from polyvox.config.sources import Document, read
 from polyvox.errors import ConfigError, PolyvoxError
-from polyvox.keys import MASK, Secret, config_dir, redact
+
+if TYPE_CHECKING:
+    from polyvox.config.sources import Document
+
+# What reads keys, files and values is loaded with the first of them: naming a loader or an error costs nothing.
 
 Key = tuple[str, ...]
+ALIASES: Key = ("models", "aliases")
+"""Whose names may have dots."""
 
 PRIORITIES = {"defaults": 0, "files": 100, "env": 200, "program": 300}
 """Where the documented sources stand; the higher one is believed. A loader may stand anywhere between and beside."""
@@ -35,55 +39,6 @@ VARIABLES = {
     "OLLAMA_BASE_URL": "backends.local.base_url",
 }
 """Environment variables and the settings they say; an empty one says nothing."""
-
-DEFAULTS: dict[str, Any] = {
-    "backends": {"default": "auto", "enable_fallbacks": False, "fallback_order": ["cloud", "local"]},
-}
-
-
-def _names(value: Any) -> tuple[str, ...]:
-    items = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-    if not isinstance(items, list | tuple) or not all(isinstance(item, str) and item for item in items):
-        raise ValueError("must be a list of names")
-    return tuple(items)
-
-
-def _engine(value: Any) -> str:
-    if value not in ("polyvox", "litellm"):
-        raise ValueError('must be "polyvox" or "litellm"')
-    return str(value)
-
-
-def _cache(value: Any) -> Any:
-    """Whether answers are kept, or where: memory, a path, a URL."""
-    try:
-        return _FLAG(value)
-    except ValueError:
-        return CACHE_FIELDS["place"].parse(value)
-
-
-_NAME, _FLAG = FIELDS["model"].parse, FIELDS["strict"].parse
-OF_BACKEND: dict[str, Callable[[Any], Any]] = {
-    "model": _NAME,
-    "timeout": FIELDS["timeout"].parse,
-    "retries": FIELDS["retries"].parse,
-    "base_url": _NAME,
-    "api_key": PROVIDER_FIELDS["api_key"].parse,
-    "engine": _engine,
-    "pull": _FLAG,
-    "cache": _cache,
-}
-"""What may be said of a backend; one of the user's own may have more."""
-
-_PLAIN: dict[Key, Callable[[Any], Any]] = {
-    ("models", "default"): _NAME,
-    ("backends", "default"): _NAME,
-    ("backends", "enable_fallbacks"): _FLAG,
-    ("backends", "fallback_order"): _names,
-    **{(name,): FIELDS[name].parse for name in ("timeout", "retries", "temperature", "max_tokens", "system")},
-}
-_BUILT_IN = ("cloud", "local")
-_ALIASES = ("models", "aliases")
 
 
 class ConfigLoader(ABC):
@@ -101,18 +56,26 @@ class ConfigLoader(ABC):
         return f"loader {self.name or type(self).__name__}"
 
 
-class DefaultsLoader(ConfigLoader):
-    """What holds where nobody says otherwise."""
+class TableLoader(ConfigLoader):
+    """A table at hand: what holds where nobody says otherwise, and what the program says itself."""
 
-    priority: int = PRIORITIES["defaults"]
+    def __init__(self, values: Mapping[str, Any], name: str, priority: int) -> None:
+        self.values, self.name, self.priority = dict(values), name, priority
 
     def load(self) -> dict[str, Any]:
         """See `ConfigLoader`."""
-        return DEFAULTS
+        return self.values
 
     def origin(self, key: Key) -> str:
         """See `ConfigLoader`."""
-        return "default"
+        return self.name
+
+
+DEFAULTS = TableLoader(
+    {"backends": {"default": "auto", "enable_fallbacks": False, "fallback_order": ["cloud", "local"]}},
+    "default",
+    PRIORITIES["defaults"],
+)
 
 
 class FileLoader(ConfigLoader):
@@ -125,39 +88,52 @@ class FileLoader(ConfigLoader):
         self._held: tuple[object, Document] | None = None
         self._path: Path | None = None
 
-    @property
-    def path(self) -> Path | None:
-        """The file that is read; None where there is none."""
-        if self._given is not None:
-            return self._given
-        if os.environ.get("AI_CONFIG_FILE", "").strip():
-            return Path(os.environ["AI_CONFIG_FILE"].strip()).expanduser()
-        folder = config_dir()
-        places = (folder / f"ttt{ending}" for ending in (".toml", ".yaml", ".yml", ".json"))
-        return next((place for place in places if place.is_file()), None)
+    def _named(self) -> Path | None:
+        """The file that somebody named."""
+        said = os.environ.get("AI_CONFIG_FILE", "").strip()
+        return self._given or (Path(said).expanduser() if said else None)
 
-    def stamp(self) -> object:
-        """What changes when the file does."""
-        path = self.path
-        try:
-            facts = path.stat() if path is not None else None
-        except OSError:
-            facts = None
-        return path, facts and (facts.st_mtime_ns, facts.st_size, facts.st_ino)
+    def stamp(self) -> tuple[object, ...]:
+        """What changes when the file does, or another takes its place."""
+        from polyvox.config import candidates
+
+        path = self._named()
+        return tuple(map(_stamp, candidates("ttt") if path is None else (path,)))
 
     def load(self) -> dict[str, Any]:
         """See `ConfigLoader`; ConfigurationError with file and line where it cannot be read."""
-        stamp, self._path = self.stamp(), self.path
+        from polyvox.config import default_files, sources
+
+        stamp, self._path = self.stamp(), self._named()
+        if self._path is None:
+            self._path = next(iter(default_files(name="ttt")), None)
         if self._path is None:
             return {}
-        if self._held is None or self._held[0] != stamp:
-            self._held = (stamp, read(self._path))
+        if self._held is None or self._held[0] != (self._path, stamp):
+            self._held = ((self._path, stamp), sources.read(self._path))
         return self._held[1].data
+
+    def warn(self, values: Mapping[Key, _Value]) -> None:
+        """Log it where others can read a key in this file."""
+        from polyvox.config import warn_if_open
+        from polyvox.keys import Secret
+
+        here = f"{self._path}:"
+        if self._path and any(isinstance(v.value, Secret) and v.origin.startswith(here) for v in values.values()):
+            warn_if_open(self._path)
 
     def origin(self, key: Key) -> str:
         """See `ConfigLoader`."""
         line = self._held[1].line(key) if self._held is not None else 1
         return f"{self._path}:{line}"
+
+
+def _stamp(path: Path) -> object:
+    try:
+        facts = path.stat()
+    except OSError:
+        return path, path.is_symlink()
+    return path, facts.st_mtime_ns, facts.st_size, facts.st_ino
 
 
 class EnvLoader(ConfigLoader):
@@ -172,23 +148,6 @@ class EnvLoader(ConfigLoader):
     def origin(self, key: Key) -> str:
         """See `ConfigLoader`."""
         return f"env {next((name for name, setting in VARIABLES.items() if setting == '.'.join(key)), '')}"
-
-
-class ProgramLoader(ConfigLoader):
-    """What the program says itself."""
-
-    priority: int = PRIORITIES["program"]
-
-    def __init__(self, values: Mapping[str, Any] | None = None) -> None:
-        self.values: dict[str, Any] = dict(values or {})
-
-    def load(self) -> dict[str, Any]:
-        """See `ConfigLoader`."""
-        return self.values
-
-    def origin(self, key: Key) -> str:
-        """See `ConfigLoader`."""
-        return "program"
 
 
 class _At(ConfigLoader):
@@ -211,35 +170,20 @@ class _Value(NamedTuple):
     origin: str
 
 
+def _key(name: Any, above: Key = ()) -> Key:
+    """A dotted name in its parts."""
+    key = (*above, *str(name).split("."))
+    return (*ALIASES, ".".join(key[2:])) if key[:2] == ALIASES and len(key) > 3 else key
+
+
 def _flat(data: Mapping[str, Any], above: Key = ()) -> Iterator[tuple[Key, Any]]:
     """Every value by its whole name; "backends.local.timeout" is short for tables in tables."""
     for name, value in data.items():
-        key = (*above, *str(name).split("."))
-        if key[:2] == _ALIASES and len(key) > 3:
-            key = (*_ALIASES, ".".join(key[2:]))  # an alias may have dots in its name
+        key = _key(name, above)
         if isinstance(value, Mapping):
             yield from _flat(value, key)
-        elif value is not None:
+        else:
             yield key, value
-
-
-def _parser(key: Key) -> Callable[[Any], Any] | None:
-    """What reads a setting; None for one that there is not."""
-    if key in _PLAIN:
-        return _PLAIN[key]
-    if len(key) == 3 and key[:2] == _ALIASES:
-        return _NAME
-    if len(key) == 3 and key[0] == "backends" and key[2] in OF_BACKEND:
-        return OF_BACKEND[key[2]]
-    if len(key) > 2 and key[0] == "backends" and key[1] not in _BUILT_IN:
-        return lambda value: value  # a backend of the user's own knows what it takes
-    return None
-
-
-def _known(key: Key) -> tuple[str, ...]:
-    if key[0] == "backends" and len(key) > 2:
-        return tuple([f"backends.{key[1]}.{name}" for name in OF_BACKEND])
-    return (*[".".join(plain) for plain in _PLAIN], "models.aliases")
 
 
 class Config:
@@ -256,25 +200,25 @@ class Config:
         self, values: Mapping[str, Any] | None = None, *, loaders: Iterable[ConfigLoader] | None = None
     ) -> None:
         if values is not None and not isinstance(values, Mapping):
-            raise named(ConfigError(f"configuration is a table of settings, not {type(values).__name__}"))
-        chain = [DefaultsLoader(), FileLoader(), EnvLoader()] if loaders is None else _loaders(loaders)
-        self._values = _gathered([*chain, ProgramLoader(values)])
+            raise _no_table(values)
+        chain = [DEFAULTS, FileLoader(), EnvLoader()] if loaders is None else _loaders(loaders)
+        self._values = _gathered([*chain, TableLoader(values or {}, "program", PRIORITIES["program"])])
         self._of: dict[str, dict[str, Any]] = {}
 
     def get(self, name: str, default: Any = None) -> Any:
         """The value of a dotted name, or `default` where nobody says."""
-        found = self._values.get(tuple(str(name).split(".")))
+        found = self._values.get(_key(name))
         return default if found is None else found.value
 
     def origin(self, name: str) -> str | None:
         """Where a value comes from: "program", "env NAME", "file:line", "loader NAME" or "default"; None where there is
         none."""
-        found = self._values.get(tuple(str(name).split(".")))
+        found = self._values.get(_key(name))
         return None if found is None else found.origin
 
     def table(self, name: str) -> dict[str, Any]:
         """All that is said below a dotted name, one level down."""
-        above = tuple(str(name).split("."))
+        above = _key(name)
         return {
             key[-1]: found.value
             for key, found in self._values.items()
@@ -292,11 +236,16 @@ class Config:
 
     def shown(self) -> dict[str, Any]:
         """Every value by its dotted name, fit to print: keys are masked."""
-        return {".".join(key): _shown(found.value) for key, found in sorted(self._values.items())}
+        return {".".join(key): _shown(key, found.value) for key, found in sorted(self._values.items())}
 
     def __repr__(self) -> str:
         said = [f"{key}={value!r}" for key, value in self.shown().items() if self.origin(key) != "default"]
         return f"Config({', '.join(said)})"
+
+
+def _no_table(given: Any) -> ConfigError:
+    hint = 'for example {"models": {"default": "gpt-4"}}'
+    return named(ConfigError(f"configuration is a table of settings, not {type(given).__name__}", hint=hint))
 
 
 def _loaders(given: Any) -> list[ConfigLoader]:
@@ -310,33 +259,41 @@ def _check_loader(loader: Any, priority: Any) -> None:
     """ConfigurationError for what cannot be asked, or put in its place."""
     if not isinstance(loader, ConfigLoader):
         what = f"the class {loader.__name__}" if isinstance(loader, type) else type(loader).__name__
-        raise named(ConfigError(f"a loader is an object of a class derived from ConfigLoader, not {what}"))
+        hint = "derive a class from it, write load(), and give an object of that class"
+        raise named(ConfigError(f"a loader is an object of a class derived from ConfigLoader, not {what}", hint=hint))
     if isinstance(priority, bool) or not isinstance(priority, int | float):
         hint = f"where the documented sources stand: {PRIORITIES}"
         raise named(ConfigError(f"a loader's priority is a number, not {priority!r}", hint=hint))
 
 
-def _shown(value: Any) -> Any:
-    return MASK if isinstance(value, Secret) else redact(value) if isinstance(value, str) else value
+def _shown(key: Key, value: Any) -> Any:
+    from polyvox.keys import MASK, Secret, is_secret_name, redact
+
+    if isinstance(value, Secret) or is_secret_name(key[-1]):
+        return MASK
+    return redact(value) if isinstance(value, str) else value
 
 
 def _gathered(loaders: list[ConfigLoader]) -> dict[Key, _Value]:
     """The values of all loaders, the highest one's last; of equals the later one is believed."""
+    from polyvox.compat.ttt.settings import NAMES, parsed
+
     values: dict[Key, _Value] = {}
     problems: list[str] = []
     for loader in sorted(loaders, key=lambda one: one.priority):
         for key, value in _flat(_loaded(loader, problems)):
-            parse = _parser(key)
-            if parse is None:
-                what = f"is not a setting{meant('.'.join(key), _known(key))}"
-                problems.append(f"{loader.origin(key)}: {'.'.join(key)}: {what}")
+            if value is None:
                 continue
             try:
-                values[key] = _Value(parse(value), loader.origin(key))
+                values[key] = _Value(parsed(key, value), loader.origin(key))
             except ValueError as error:
                 problems.append(f"{loader.origin(key)}: {'.'.join(key)}: {error}")
     if problems:
-        raise named(ConfigError("the configuration of TTT cannot be used", problems=tuple(problems)))
+        hint = NAMES if any("is not a setting" in problem for problem in problems) else "mend it where it is said"
+        raise named(ConfigError("the configuration of TTT cannot be used", problems=tuple(problems), hint=hint))
+    for loader in loaders:
+        if isinstance(loader, FileLoader):
+            loader.warn(values)
     return values
 
 
@@ -348,6 +305,8 @@ def _loaded(loader: ConfigLoader, problems: list[str]) -> Mapping[str, Any]:
         problems.extend(error.problems or (error.message,))
         return {}
     except Exception as error:  # noqa: BLE001 - a user's code: whatever it raises is a problem of that source
+        from polyvox.keys import redact
+
         what = error.message if isinstance(error, PolyvoxError) else f"{type(error).__name__}: {error}"
         problems.append(f"{name}: failed with {redact(what)}")
         return {}
@@ -363,7 +322,7 @@ _lock = threading.RLock()
 _program: dict[str, Any] = {}
 _added: tuple[_At, ...] = ()
 _file = FileLoader()
-_held: tuple[tuple[Any, object], Config] | None = None
+_held: tuple[_State, Config] | None = None
 _looked: tuple[object, float] = (None, 0.0)
 _CHECK_EVERY = 0.25
 _READ = (*VARIABLES, "AI_CONFIG_FILE", "POLYVOX_HOME", "XDG_CONFIG_HOME", "APPDATA")
@@ -371,76 +330,93 @@ _READ = (*VARIABLES, "AI_CONFIG_FILE", "POLYVOX_HOME", "XDG_CONFIG_HOME", "APPDA
 
 def get_config() -> Config:
     """The configuration of this process: the same object until the program, the environment or the file changes. The
-    file is looked at four times a second at most."""
+    file is looked at four times a second at most; a change of it that cannot be used is logged, and what held before
+    goes on. ConfigurationError for all else that cannot be used."""
     global _held, _looked
     with _lock:
         surroundings, now = snapshot(), time.monotonic()
         if _held is not None and _looked[0] is surroundings and now - _looked[1] < _CHECK_EVERY:
             return _held[1]
-        said = tuple([os.environ.get(name) for name in _READ])
-        state, _looked = (said, _file.stamp()), (surroundings, now)
-        if _held is None or _held[0] != state:
-            chain = [DefaultsLoader(), _file, EnvLoader(), *_added]
-            _held = (state, Config(_program, loaders=chain))
-        return _held[1]
+        held, state = _held, _state()
+        if held is None or held[0] != state:
+            try:
+                made = _anew()
+            except ConfigError as error:
+                if held is None or held[0].variables != state.variables:
+                    raise
+                from logging import getLogger
+
+                getLogger("polyvox.config").warning("the changed configuration is not used: %s", error)
+                made = held[1]
+            held = _held = (state, made)
+        _looked = (surroundings, now)
+        return held[1]
+
+
+class _State(NamedTuple):
+    """What the configuration of this process was made of, as far as it changes by itself."""
+
+    variables: tuple[str | None, ...]
+    file: object
+
+
+def _state() -> _State:
+    return _State(tuple([os.environ.get(name) for name in _READ]), _file.stamp())
+
+
+def _anew() -> Config:
+    return Config(_program, loaders=[DEFAULTS, _file, EnvLoader(), *_added])
+
+
+def reload_config() -> Config:
+    """Ask every source again. ConfigurationError, and nothing changed, for what cannot be used."""
+    global _held
+    with _lock:
+        state = _state()  # before reading: a change in between is seen the next time
+        made = _anew()
+        _held = (state, made)
+        return made
 
 
 def configure(values: Mapping[str, Any] | None = None, /, **more: Any) -> Config:
     """Set what holds for this process above all other sources, from the next call on. Later calls add to earlier ones;
-    a value None takes back what was set. ConfigurationError, and nothing changed, for what cannot be.
+    None takes back what was set, a value or a whole table. ConfigurationError, and nothing changed, for what cannot be.
 
     >>> configure(backends={"local": {"timeout": 5}}).origin("backends.local.timeout")
     'program'
     >>> reset_config()
     """
-    global _program, _held
+    global _program
+    if values is not None and not isinstance(values, Mapping):
+        raise _no_table(values)
     with _lock:
         before = _program
-        _program = dict(before)
-        for key, value in _said({**_table(values), **more}):
-            _program.pop(".".join(key), None)
-            if value is not None:
-                _program[".".join(key)] = value
-        _held = None
+        for key, value in _flat({**(values or {}), **more}):
+            name = ".".join(key)
+            if value is None:
+                _program = {had: said for had, said in _program.items() if not f"{had}.".startswith(f"{name}.")}
+            else:
+                _program = {**_program, name: value}
         try:
-            return get_config()
+            return reload_config()
         except PolyvoxError:
-            _program, _held = before, None
+            _program = before
             raise
-
-
-def _table(values: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    if values is not None and not isinstance(values, Mapping):
-        _refuse(f"configuration is a table of settings, not {type(values).__name__}")
-    return values or {}
-
-
-def _refuse(message: str) -> NoReturn:
-    raise named(ConfigError(message, hint='for example configure(models={"default": "gpt-4"})'))
-
-
-def _said(data: Mapping[str, Any], above: Key = ()) -> Iterator[tuple[Key, Any]]:
-    """As `_flat`, with the values that are None."""
-    for name, value in data.items():
-        if isinstance(value, Mapping):
-            yield from _said(value, (*above, str(name)))
-        else:
-            yield (*above, str(name)), value
 
 
 def add_loader(loader: ConfigLoader, priority: int | None = None) -> None:
     """Make a source of configuration known, where its `priority` or the given one says; see PRIORITIES. What it gives
     is read now, and again when any other source changes or `reload_config` asks for it."""
-    global _added, _held
+    global _added
     place = getattr(loader, "priority", 0) if priority is None else priority
     _check_loader(loader, place)
     with _lock:
         before = _added
-        _added, _held = (*before, _At(loader, place)), None
+        _added = (*before, _At(loader, place))
         try:
-            get_config()
+            reload_config()
         except PolyvoxError:
-            _added, _held = before, None
+            _added = before
             raise
 
 
@@ -449,14 +425,6 @@ def remove_loader(loader: ConfigLoader) -> None:
     global _added, _held
     with _lock:
         _added, _held = tuple([one for one in _added if one.loader is not loader]), None
-
-
-def reload_config() -> Config:
-    """Ask every source again."""
-    global _held
-    with _lock:
-        _held = None
-        return get_config()
 
 
 def reset_config() -> None:

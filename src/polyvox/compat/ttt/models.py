@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from polyvox import catalog
 from polyvox.compat import shared
 from polyvox.compat.errors import named, speaking
 from polyvox.errors import InputError, UnknownModelError
-from polyvox.models import Model
+
+if TYPE_CHECKING:
+    from polyvox.models import Model
 
 
 @dataclass(frozen=True)
@@ -52,17 +53,23 @@ class ModelRegistry:
             info = ModelInfo(**facts)
         elif facts or not isinstance(info, ModelInfo):
             raise named(InputError("add_model takes a ModelInfo, or the fields of one", param="info"))
+        from polyvox import catalog
+
         with speaking():
+            provider = shared.in_catalog(_text("provider", info.provider))
+            own = _text("name", info.name).removeprefix(f"{info.provider}/")
             made = {
-                "id": info.name.removeprefix(f"{info.provider}/") if isinstance(info.name, str) else info.name,
-                "provider": info.provider,
+                "id": own,
+                "provider": provider,
                 "aliases": _words("aliases", info.aliases),
                 "bare": True,
-                "context": info.context_length,
-                "max_output": info.max_output,
+                "context": _tokens("context_length", info.context_length),
+                "max_output": _tokens("max_output", info.max_output),
                 "capabilities": _words("capabilities", info.capabilities),
             }
-            held = next((known for known in catalog.load().models if (known.provider, known.id) == _place(made)), None)
+            held = next(
+                (known for known in catalog.load().models if (known.provider, known.id) == (provider, own)), None
+            )
             if held is not None:
                 # What a ModelInfo has no word for stays as it was: prices, days of its life.
                 kept = {name: getattr(held, name) for name in held.__struct_fields__}
@@ -72,10 +79,10 @@ class ModelRegistry:
     def get_model(self, name: str) -> ModelInfo:
         """What is known of a model, by its name, an alias or "provider/name". ModelNotFoundError with the nearest names
         for one that nobody knows."""
-        if not isinstance(name, str) or not name.strip():
-            raise named(InputError("a model's name is text", param="name"))
+        from polyvox.compat.ttt.places import added_as
+
         with speaking():
-            own = [model for model in catalog.added() if name in (model.name, model.id, *model.aliases)]
+            own = added_as(_text("name", name))
             found = own[-1] if own else shared.info(name)
         if found is None:
             raise named(_unknown(name))
@@ -92,35 +99,59 @@ class ModelRegistry:
     __contains__ = has_model
 
     def list_models(self, provider: str | None = None, *, capability: str | None = None) -> list[ModelInfo]:
-        """All models that are known, of one provider or with one capability where that is said."""
+        """All models that are known, of one provider or with one capability where that is said. ConfigurationError with
+        the nearest names for a provider that nobody knows."""
+        from polyvox import backends, catalog
+        from polyvox.compat.ttt.places import rows
+
+        with speaking():
+            owner = None if provider is None else shared.in_catalog(_text("provider", provider))
+            models = catalog.load().models
+            if owner is not None and backends.registered_as(owner) is None and all(owner != m.provider for m in models):
+                rows().provider(owner)
         return [
             _info(model)
-            for model in catalog.load().models
-            if provider in (None, model.provider) and (capability is None or capability in model.capabilities)
+            for model in models
+            if owner in (None, model.provider) and (capability is None or capability in model.capabilities)
         ]
 
     def remove_model(self, name: str) -> None:
         """Forget a model that was added; what comes with polyvox stays. ModelNotFoundError where none was."""
-        mine = catalog.added()
-        meant = [model.name for model in mine if name in (model.name, model.id, *model.aliases)]
+        from polyvox import catalog
+        from polyvox.compat.ttt.places import added_as
+
+        with speaking():
+            meant = [model.name for model in added_as(_text("name", name))]
         if not meant:
-            there = ", ".join(model.name for model in mine) or "none"
+            there = ", ".join(model.name for model in catalog.added()) or "none"
             raise named(UnknownModelError(f"no model {name!r} was added", hint=f"added are: {there}"))
         catalog.forget_models(*meant)
 
 
-def _place(facts: dict[str, Any]) -> tuple[Any, Any]:
-    return facts["provider"], facts["id"]
+def _text(name: str, given: Any) -> str:
+    if not isinstance(given, str) or not given.strip():
+        raise InputError(f"the {name} of a model is text, not {given!r}", param=name)
+    return given.strip()
 
 
-def _words(name: str, given: Iterable[str]) -> tuple[str, ...]:
-    words = given if not isinstance(given, str) else None
+def _tokens(name: str, given: Any) -> int | None:
+    if given is not None and (not isinstance(given, int) or isinstance(given, bool) or given < 1):
+        raise InputError(
+            f"{name} is a whole number of tokens, not {given!r}", hint=f"for example {name}=8192", param=name
+        )
+    return given
+
+
+def _words(name: str, given: Any) -> tuple[str, ...]:
+    words = given if isinstance(given, Iterable) and not isinstance(given, str) else None
     if words is None or not all(isinstance(word, str) for word in words):
-        raise InputError(f"{name} is a list of words", hint=f'for example {name}=["text", "code"]', param=name)
+        raise InputError(f"{name} is a list of words", hint=f'for example {name}=["one", "two"]', param=name)
     return tuple(words)
 
 
 def _unknown(name: str) -> UnknownModelError:
+    from polyvox import catalog
+
     names = {known for model in catalog.load().models if model.bare for known in (model.id, *model.aliases)}
     near = get_close_matches(name, sorted(names), 3)
     hint = f"did you mean {' or '.join(near)}?" if near else "add it: model_registry.add_model(ModelInfo(name=...))"

@@ -10,6 +10,7 @@ from polyvox import catalog, config
 from polyvox.catalog import Catalog, Provider
 from polyvox.compat import shared
 from polyvox.config import Settings
+from polyvox.models import Model
 from polyvox.places import located
 from polyvox.registry import Entry, SettingsRegistry, why_not_local
 from polyvox.registry.reach import is_loopback
@@ -31,6 +32,12 @@ def deployment_named(name: str) -> Entry | None:
     """The deployment of this name, registered by anybody or configured; None where there is none."""
     found = shared.EVERYONE.get_by_name(name)
     return found or (SettingsRegistry(None).get_by_name(name) if config.current().deployments else None)
+
+
+def added_as(name: str) -> list[Model]:
+    """The models that the program added which have this name, an alias or with the provider; the newest last."""
+    called = shared.in_catalog(name)
+    return [model for model in catalog.added() if called == model.name or name in (model.id, *model.aliases)]
 
 
 def is_local_entry(entry: Entry) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from decimal import Decimal, InvalidOperation
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from polyvox.compat.errors import named
 from polyvox.errors import InputError
-from polyvox.types import Attempt, Cost, Message, Response, Text, ToolCall, Usage
+
+if TYPE_CHECKING:
+    from polyvox.types import Attempt, Response, ToolCall, Usage
 
 
 class AIResponse(str):  # noqa: SLOT000 - what is known stands in its dict, and pickles with it
@@ -60,10 +62,16 @@ class AIResponse(str):  # noqa: SLOT000 - what is known stands in its dict, and 
         metadata: Mapping[str, Any] | None = None,
     ) -> Self:
         """Make one of a text and what is known of it."""
+        from polyvox.types import Usage
+
         given: Any = text
         if not isinstance(given, str):
             hint = "an answer without words is AIResponse()"
             raise named(InputError(f"the text of an answer is text, not {type(given).__name__}", hint=hint))
+        _check(
+            {"tokens_in": tokens_in, "tokens_out": tokens_out, "time": time},
+            {"usage": usage, "tool_calls": tool_calls, "attempts": attempts, "metadata": metadata},
+        )
         made = super().__new__(cls, text)
         counted = usage or Usage(tokens_in, tokens_out)
         made.model, made.backend, made.time = model, backend, time
@@ -87,6 +95,22 @@ class AIResponse(str):  # noqa: SLOT000 - what is known stands in its dict, and 
         return self.tokens_in + self.tokens_out
 
 
+def _check(numbers: dict[str, Any], facts: dict[str, Any]) -> None:
+    """InputError that names the first fact of an answer which cannot be."""
+    from polyvox.types import Usage
+
+    for name, value in numbers.items():
+        kinds = int | float if name == "time" else int
+        if value is not None and (not isinstance(value, kinds) or isinstance(value, bool) or not value >= 0):
+            what = "a number of seconds" if name == "time" else "a whole number"
+            raise named(InputError(f"{name} is {what} from 0 up, not {value!r}", param=name))
+    kind_of = {"usage": Usage, "metadata": Mapping, "tool_calls": Iterable, "attempts": Iterable}
+    words = {"usage": "a polyvox.Usage", "metadata": "a table", "tool_calls": "a list", "attempts": "a list"}
+    for name, value in facts.items():
+        if value is not None and (not isinstance(value, kind_of[name]) or isinstance(value, str)):
+            raise named(InputError(f"{name} is {words[name]}, not {value!r}", param=name))
+
+
 def _usd(cost: Any) -> Decimal | None:
     if cost is None:
         return None
@@ -94,7 +118,7 @@ def _usd(cost: Any) -> Decimal | None:
         found = cost if isinstance(cost, Decimal) else Decimal(str(cost))
     except InvalidOperation:
         found = Decimal("NaN")
-    if not found.is_finite():
+    if not (found.is_finite() and found >= 0):
         raise named(InputError(f"cost is an amount of USD, not {cost!r}", hint='for example "0.0021"', param="cost"))
     return found
 
@@ -131,6 +155,8 @@ def as_core(given: Any, name: str) -> Any:
     as it is."""
     if not isinstance(given, AIResponse):
         return given
+    from polyvox.types import Cost, Message, Response, Text
+
     words = (Text(given.text),) if given else ()
     reason: Any = given.finish_reason or ("tool_calls" if given.tool_calls else "stop")
     return Response(

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from types import ModuleType
 from typing import Any, TypeVar
 
-from polyvox import portal
 from polyvox.compat.errors import speaking
 from polyvox.errors import UsageError
 
 T = TypeVar("T")
 
 
+@functools.cache
+def _portal() -> ModuleType:
+    """The core's loop, loaded with the first question; kept, for nothing can be imported while a program ends."""
+    from polyvox import portal
+
+    return portal
+
+
 def waited(coroutine: Coroutine[Any, Any, T]) -> T:
     """What a coroutine gives."""
     with speaking():
-        return portal.run(coroutine)
+        found: T = _portal().run(coroutine)
+        return found
 
 
 def stepped(begin: Callable[[], AsyncIterator[str]]) -> Iterator[str]:

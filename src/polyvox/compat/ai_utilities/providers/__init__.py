@@ -16,11 +16,6 @@ if TYPE_CHECKING:
     from polyvox.compat.ai_utilities.providers.ollama_provider import OllamaProvider as OllamaProvider
     from polyvox.compat.ai_utilities.providers.openai_provider import OpenAIProvider as OpenAIProvider
 
-__all__ = [
-    "BaseProvider", "CatalogProvider", "GroqProvider", "OllamaProvider", "OpenAIProvider", "check_provider",
-    "create_provider", "provider_names", "register_provider",
-]  # fmt: skip
-
 _ROOMS = {
     "BaseProvider": "base_provider",
     "CatalogProvider": "catalog_provider",
@@ -32,6 +27,8 @@ _ROOMS = {
     "provider_names": "factory",
     "register_provider": "factory",
 }
+
+__all__ = sorted(_ROOMS)  # noqa: PLE0605 - the names above, each once
 
 
 def __getattr__(name: str) -> Any:

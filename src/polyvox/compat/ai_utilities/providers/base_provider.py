@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
@@ -132,8 +132,8 @@ def checked_concurrency(kwargs: dict[str, Any]) -> int:
 
 
 def checked_prompts(prompts: Any) -> list[Any]:
-    """The prompts of a batch; InputError for a single text."""
-    if isinstance(prompts, str | bytes) or not isinstance(prompts, Iterable):
+    """The prompts of a batch; InputError for a single text, and for a table, of which half would be dropped."""
+    if isinstance(prompts, str | bytes | Mapping) or not isinstance(prompts, Iterable):
         raise named(InputError("prompts are a list of texts", hint="for one prompt there is ask()", param="prompts"))
     return list(prompts)
 

@@ -12,10 +12,11 @@ from polyvox.backends import backend_of
 from polyvox.compat import shared
 from polyvox.compat.ai_utilities.providers import wiring
 from polyvox.compat.ai_utilities.providers.base_provider import BaseProvider, checked_prompts
+from polyvox.compat.ai_utilities.providers.keyless import speaking_of_keys, tell_ways
 from polyvox.compat.ai_utilities.results import AskResult
 from polyvox.compat.ai_utilities.streams import AsyncTextStream, TextStream
 from polyvox.compat.errors import named, speaking
-from polyvox.errors import ConfigError, InputError, PolyvoxError
+from polyvox.errors import ConfigError, InputError, MissingKeyError, PolyvoxError
 
 if TYPE_CHECKING:
     from polyvox.compat.ai_utilities.settings import AiSettings
@@ -117,6 +118,10 @@ class CatalogProvider(BaseProvider):
         said = {name: getattr(settings, name) for name in USUAL} | kwargs
         said = {name: value for name, value in said.items() if value is not None}
         model = said.pop("model", None) or self.model
+        if model is not None and not isinstance(model, str):
+            raise named(InputError(
+                f"model is a name, not {type(model).__name__}", hint="list_models() tells the names", param="model"
+            ))  # fmt: skip
         entry = self._deployment(model)
         if entry is not None:
             for name in USUAL:
@@ -124,7 +129,8 @@ class CatalogProvider(BaseProvider):
                     said.pop(name, None)  # what a deployment says goes before what nobody said
             return True, said | {"model": model}
         if model is not None:
-            said["model"] = str(model) if self._client is not None else self._full(str(model))
+            name = str.__str__(model)  # what a member of an enumeration means, not what it is called
+            said["model"] = name if self._client is not None else self._full(name)
         elif self.provider != wiring.AUTO and self._client is None:
             said["model"] = self.provider
         return False, said
@@ -132,8 +138,8 @@ class CatalogProvider(BaseProvider):
     def _full(self, model: str) -> str:
         return wiring.full_name(self.provider, model, self.settings.base_url)
 
-    def _deployment(self, model: Any) -> Any:
-        if self._client is not None or not isinstance(model, str):
+    def _deployment(self, model: str | None) -> Any:
+        if self._client is not None or model is None:
             return None
         # What is wrong with variables that are not asked for is no matter of this call.
         with contextlib.suppress(ConfigError):
@@ -144,33 +150,38 @@ class CatalogProvider(BaseProvider):
 
     def ask(self, prompt: str, **kwargs: Any) -> AskResult:
         """See `BaseProvider`."""
-        with speaking():
+        with speaking_of_keys(self.provider):
             client, said = self._at(kwargs)
             return AskResult.of(client.ask(prompt, **said))
 
     def ask_batch(self, prompts: list[str], **kwargs: Any) -> list[AskResult]:
         """See `BaseProvider`."""
         asked = checked_prompts(prompts)
-        with speaking():
+        with speaking_of_keys(self.provider):
             client, said = self._at(kwargs)
-            return [_result(given) for given in client.ask_batch(asked, **said)]
+            return [self._result(given) for given in client.ask_batch(asked, **said)]
 
     def ask_stream(self, prompt: str, **kwargs: Any) -> Iterator[str]:
         """See `BaseProvider`. What comes is closed with close() by whoever leaves early; at its end it has a
         `result`."""
-        with speaking():
+        with speaking_of_keys(self.provider):
             client, said = self._at(kwargs)
             stream = client.stream(prompt, **said)
-        return TextStream(stream, lambda _: AskResult.of(stream.response))
+        return TextStream(stream, lambda _: AskResult.of(stream.response), name=self.provider, around=speaking_of_keys)
 
     def list_models(self) -> list[str]:
         """See `BaseProvider`. Asked of the provider; it costs nothing, and is kept for five minutes."""
-        with speaking():
+        with speaking_of_keys(self.provider):
             return [model.id for model in self._core_client().models(self._lister())]
 
     def _at(self, kwargs: dict[str, Any]) -> tuple[polyvox.Client, dict[str, Any]]:
         named_one, said = self._said(kwargs)
         return (self._everyone if named_one else self._core_client()), said
+
+    def _result(self, given: Any) -> AskResult:
+        if isinstance(given, MissingKeyError):
+            tell_ways(given, self.provider)
+        return AskResult.failed(named(given)) if isinstance(given, PolyvoxError) else AskResult.of(given)
 
     def _core_client(self) -> polyvox.Client:
         return self._client if isinstance(self._client, polyvox.Client) else self._sync
@@ -184,7 +195,7 @@ class CatalogProvider(BaseProvider):
         """See `BaseProvider`."""
         if isinstance(self._client, polyvox.Client):
             return await super().ask_async(prompt, **kwargs)
-        with speaking():
+        with speaking_of_keys(self.provider):
             client, said = self._at_async(kwargs)
             return AskResult.of(await client.ask(prompt, **said))
 
@@ -193,24 +204,26 @@ class CatalogProvider(BaseProvider):
         if isinstance(self._client, polyvox.Client):
             return await super().ask_batch_async(prompts, **kwargs)
         asked = checked_prompts(prompts)
-        with speaking():
+        with speaking_of_keys(self.provider):
             client, said = self._at_async(kwargs)
-            return [_result(given) for given in await client.ask_batch(asked, **said)]
+            return [self._result(given) for given in await client.ask_batch(asked, **said)]
 
     def ask_stream_async(self, prompt: str, **kwargs: Any) -> AsyncIterator[str]:
         """See `BaseProvider`."""
         if isinstance(self._client, polyvox.Client):
             return super().ask_stream_async(prompt, **kwargs)
-        with speaking():
+        with speaking_of_keys(self.provider):
             client, said = self._at_async(kwargs)
             stream = client.stream(prompt, **said)
-        return AsyncTextStream(stream, lambda _: AskResult.of(stream.response))
+        return AsyncTextStream(
+            stream, lambda _: AskResult.of(stream.response), name=self.provider, around=speaking_of_keys
+        )
 
     async def list_models_async(self) -> list[str]:
         """See `BaseProvider`."""
         if isinstance(self._client, polyvox.Client):
             return await super().list_models_async()
-        with speaking():
+        with speaking_of_keys(self.provider):
             return [model.id for model in await self._async.models(self._lister())]
 
     def _at_async(self, kwargs: dict[str, Any]) -> tuple[polyvox.AsyncClient, dict[str, Any]]:
@@ -235,7 +248,3 @@ class CatalogProvider(BaseProvider):
 
 def _anybody() -> dict[str, Any]:
     return {"registry": shared.EVERYONE}
-
-
-def _result(given: Any) -> AskResult:
-    return AskResult.failed(named(given)) if isinstance(given, PolyvoxError) else AskResult.of(given)

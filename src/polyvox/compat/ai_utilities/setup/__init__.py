@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from polyvox.compat.ai_utilities.setup.wizard import SetupResult as SetupResult
     from polyvox.compat.ai_utilities.setup.wizard import SetupWizard as SetupWizard
 
-__all__ = ["Answers", "Guidance", "SetupResult", "SetupWizard"]
-
 _ROOMS = {
     "Answers": "wizard",
     "Guidance": "guidance",
     "SetupResult": "wizard",
     "SetupWizard": "wizard",
 }
+
+__all__ = sorted(_ROOMS)  # noqa: PLE0605 - the names above, each once
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,8 @@ from msgspec import Struct
 
 from polyvox import catalog, config
 from polyvox.catalog import Provider
-from polyvox.compat.errors import speaking
+from polyvox.compat.errors import named, speaking
+from polyvox.errors import InputError
 from polyvox.keys import find_key
 
 
@@ -69,6 +70,8 @@ def guidance(name: str, env: Mapping[str, str] | None = None) -> Guidance:
     >>> guidance("openai", {}).variables
     ('OPENAI_API_KEY',)
     """
+    if not isinstance(name, str):
+        raise named(InputError(f"provider is a name, not {type(name).__name__}", hint='such as "openai"'))
     with speaking():
         settings = config.current()
         row = catalog.load().with_overrides(settings.providers, settings.origins).provider(name.strip().lower())

@@ -28,19 +28,10 @@ def checked_key(provider: str, key: Secret | str) -> Secret:
 
 
 def checked_url(url: str) -> str:
-    """An address that a client could use; InputError for one that none could."""
-    from urllib.parse import urlsplit
-
+    """An address that settings take; InputError, which does not show it, for one that they would refuse."""
     text = url.strip().rstrip("/")
-    try:
-        parts = urlsplit(text)
-        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        sound = False
-    if not sound or "@" in text or not text.isprintable():
-        raise named(InputError(
-            "the address is no http or https URL without a password", hint="such as https://host/v1", param="base_url"
-        ))  # fmt: skip
+    if problems := catalog.url_problems(text):
+        raise named(InputError(f"the address {problems[0]}", hint="such as https://host/v1", param="base_url"))
     return text
 
 

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from polyvox import usage as core
-from polyvox.compat.errors import speaking
+from polyvox.compat.errors import named, speaking
+from polyvox.errors import InputError
 from polyvox.ledger import Ledger
 
 log: logging.Logger = logging.getLogger("polyvox.usage")
@@ -54,8 +55,11 @@ class UsageTracker(core.UsageTracker):
     _observers: tuple[Observer, ...] = ()
 
     def __init__(self, ledger: Ledger | None = None) -> None:
-        if ledger is not None:
-            super().__init__(ledger)
+        if ledger is None:
+            return
+        if not isinstance(ledger, Ledger):
+            raise named(InputError(f"a ledger is a Ledger, not {type(ledger).__name__}", hint="polyvox.ledger.Ledger"))
+        super().__init__(ledger)
 
     def __getattr__(self, name: str) -> Any:
         """The ledger, made when it is first used."""
@@ -73,6 +77,8 @@ class UsageTracker(core.UsageTracker):
 
     def add_observer(self, observer: Observer) -> None:
         """Tell somebody else of each request too; one that fails harms neither the request nor the others."""
+        if not callable(getattr(observer, "track_request", None)):
+            raise named(InputError(f"an observer has a method track_request(usage), which {observer!r:.60} has not"))
         self._observers = (*self._observers, observer)
 
     def track_request(self, usage: Any, *, user_id: int | str | None = None, model: str = "") -> None:

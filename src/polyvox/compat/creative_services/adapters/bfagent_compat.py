@@ -3,25 +3,22 @@ arguments; the client of creative_services does the rest."""
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import SimpleNamespace, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from polyvox import portal
-from polyvox.client import Prompt
-from polyvox.compat.creative_services.core.llm_client import DynamicLLMClient, LLMClient, LLMResponse
-from polyvox.compat.creative_services.core.llm_config import LLMConfig
-from polyvox.compat.creative_services.core.llm_registry import LLMRegistry
 from polyvox.compat.errors import named, speaking
 from polyvox.errors import BadResponseError, InputError, PolyvoxError
-from polyvox.keys import Secret, redact
-from polyvox.registry.reach import is_loopback
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
+    from polyvox.client import Prompt
+    from polyvox.compat.creative_services.core.llm_client import DynamicLLMClient, LLMResponse
+    from polyvox.keys import Secret
+    from polyvox.registry import Registry as LLMRegistry
     from polyvox.usage import UsageStats
 
 __all__ = ["AsyncBFAgentLLMBridge", "BFAgentLLMBridge", "LlmRequest", "generate_text"]
@@ -39,6 +36,8 @@ class AsyncBFAgentLLMBridge:
     """
 
     def __init__(self, registry: Any = None, *, tracker: Any = None, **client: Any) -> None:
+        from polyvox.compat.creative_services.core.llm_client import DynamicLLMClient
+
         self.client: DynamicLLMClient = DynamicLLMClient(registry, tracker=tracker, **client)
 
     @property
@@ -115,11 +114,15 @@ class BFAgentLLMBridge:
         self, prompt: Prompt | None = None, system_prompt: str | None = None, tier: str | None = None, **options: Any
     ) -> str:
         """The text of the answer; see `AsyncBFAgentLLMBridge.generate_text`."""
+        from polyvox import portal
+
         with speaking():
             return portal.run(self._bridge.generate_text(prompt, system_prompt, tier, **options))
 
     def close(self) -> None:
         """Close the connections; the bridge may not be used afterwards."""
+        from polyvox import portal
+
         with speaking():
             portal.run(self._bridge.aclose())
 
@@ -157,6 +160,8 @@ class LlmRequest:
     def __post_init__(self) -> None:
         """Hide the key."""
         if isinstance(self.api_key, str) and self.api_key.strip():
+            from polyvox.keys import Secret
+
             object.__setattr__(self, "api_key", Secret(self.api_key.strip()))
 
 
@@ -174,6 +179,12 @@ def generate_text(request: Any = None, /, **said: Any) -> Any:
     if request is None or isinstance(request, str):
         prompt = {} if request is None else {"prompt": request}
         return _shared().generate_text(**prompt, **said)
+    import json
+    from types import SimpleNamespace
+
+    from polyvox import portal
+    from polyvox.keys import redact
+
     if isinstance(request, Mapping):
         request = SimpleNamespace(**request)
     began = time.perf_counter()
@@ -203,6 +214,8 @@ def _shared() -> BFAgentLLMBridge:
 
 
 async def _once(request: Any, schema: Any) -> LLMResponse:
+    from polyvox.compat.creative_services.core.llm_client import LLMClient, LLMConfig
+
     def of(name: str) -> Any:
         return getattr(request, name, None) or None
 
@@ -223,6 +236,8 @@ def _endpoint(said: Any) -> Any:
     """An address as the core takes it; what is none as it is, for the core refuses it."""
     if not isinstance(said, str):
         return said
+    from polyvox.registry.reach import is_loopback
+
     url = said.strip().rstrip("/").removesuffix(_TAIL)
     if "://" in url:
         return url
@@ -231,6 +246,8 @@ def _endpoint(said: Any) -> Any:
 
 def _fitted(schema: Any, text: str) -> Any:
     """The text as an object of a pydantic class, or as plain values for any other schema."""
+    import json
+
     try:
         return schema.model_validate_json(text) if hasattr(schema, "model_validate_json") else json.loads(text)
     except ValueError as error:

@@ -1,31 +1,17 @@
-"""Where the document has its registry and its tracker over Django. They come with the Django app, which is not there
-yet: to ask for them says so."""
+"""The document's registry and tracker over Django come with the Django app, which is not there yet: to import one says
+so."""
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from polyvox.compat.waiting import waiting
 
-from polyvox.compat.errors import named
-from polyvox.errors import MissingExtraError
+__all__: list[str] = []
 
-_WITH_APP = ("DjangoLLMRegistry", "DjangoUsageTracker")
-
-
-class MissingAppError(MissingExtraError, ImportError):
-    """Something comes with the Django app, and that is not there."""
-
-
-def __getattr__(name: str) -> Any:
-    """Say of the documented names what they wait for."""
-    if name in _WITH_APP:
-        _refuse(name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def _refuse(name: str) -> NoReturn:
-    raise named(
-        MissingAppError(
-            f"{name} comes with the Django app of polyvox, which this version does not have",
-            hint="use DictRegistry and InMemoryTracker of polyvox.compat.creative_services meanwhile",
-        )
-    )
+__getattr__ = waiting(
+    __name__,
+    "the Django app of polyvox",
+    {
+        "DjangoLLMRegistry": "DictRegistry of polyvox.compat.creative_services",
+        "DjangoUsageTracker": "InMemoryTracker of polyvox.compat.creative_services",
+    },
+)

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from polyvox import portal
-from polyvox.compat.creative_services.core.llm_client import DynamicLLMClient, LLMClient, LLMResponse, LLMUsage
 from polyvox.compat.errors import named, speaking
 from polyvox.errors import BadResponseError, InputError, PolyvoxError
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from polyvox.compat.creative_services.core.llm_client import DynamicLLMClient, LLMClient, LLMResponse, LLMUsage
 
 ContextT = TypeVar("ContextT")
 ResultT = TypeVar("ResultT")
@@ -57,7 +59,11 @@ class BaseHandler(ABC, Generic[ContextT, ResultT]):
     such as tier="premium" or temperature=1.0."""
 
     def __init__(self, client: LLMClient | DynamicLLMClient | None = None, **options: Any) -> None:
-        self.client: DynamicLLMClient | LLMClient = DynamicLLMClient() if client is None else client
+        if client is None:
+            from polyvox.compat.creative_services.core.llm_client import DynamicLLMClient
+
+            client = DynamicLLMClient()
+        self.client: DynamicLLMClient | LLMClient = client
         if isinstance(client, type) or not callable(getattr(self.client, "generate", None)):
             hint = "say LLMClient(LLMConfig(...)), DynamicLLMClient(REGISTRY), or nothing"
             raise named(InputError(f"{client!r} is no client: it has no generate", hint=hint, param="client"))
@@ -94,5 +100,7 @@ class BaseHandler(ABC, Generic[ContextT, ResultT]):
 
     def execute_sync(self, context: ContextT, **options: Any) -> HandlerResult[ResultT]:
         """`execute` from ordinary code, also where an event loop runs."""
+        from polyvox import portal
+
         with speaking():
             return portal.run(self.execute(context, **options))

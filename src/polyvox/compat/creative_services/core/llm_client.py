@@ -3,20 +3,12 @@ asked to the core's client, and how it answered to a tracker."""
 
 from __future__ import annotations
 
-import asyncio
-import inspect
-import logging
 import time
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from decimal import Decimal
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from polyvox import config
-from polyvox.client import AsyncClient, Prompt
-from polyvox.compat import shared
 from polyvox.compat.creative_services.core.llm_config import (
     LLMConfig,
     LLMProvider,
@@ -27,20 +19,22 @@ from polyvox.compat.creative_services.core.llm_config import (
     usual_model,
     word_of,
 )
-from polyvox.compat.creative_services.core.llm_registry import LLMRegistry, tier_of, whatever_there_is
-from polyvox.compat.creative_services.core.tally import Tally
+from polyvox.compat.creative_services.core.llm_registry import tier_of
 from polyvox.compat.errors import named, speaking
-from polyvox.engine import CallInfo
-from polyvox.errors import InputError, PolyvoxError
-from polyvox.registry import LOCAL, DictRegistry, Entry
-from polyvox.types import Cost, Response, Usage
+from polyvox.errors import InputError, PolyvoxError, UsageError
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+    from types import TracebackType
+
+    from polyvox.client import AsyncClient, Prompt
+    from polyvox.engine import CallInfo
+    from polyvox.registry import Entry
+    from polyvox.registry import Registry as LLMRegistry
+    from polyvox.types import Response
     from polyvox.usage import UsageStats
 
 __all__ = ["DynamicLLMClient", "LLMClient", "LLMConfig", "LLMProvider", "LLMResponse", "LLMUsage"]
-
-log: logging.Logger = logging.getLogger("polyvox.creative_services")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +125,8 @@ class _Asking:
             what = f"the class {tracker.__name__}" if isinstance(tracker, type) else type(tracker).__name__
             hint = "say tracker=InMemoryTracker(), or an object with a record"
             raise named(InputError(f"{what} is no tracker", hint=hint, param="tracker"))
+        from polyvox.compat.creative_services.core.tally import Tally
+
         self._client = client
         self._tracker = tracker
         self._tally = Tally()
@@ -138,6 +134,11 @@ class _Asking:
     def get_stats(self) -> UsageStats:
         """What this client used so far, failed calls too."""
         return self._tally.stats()
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        """Refuse: connections are neither copied nor pickled."""
+        hint = "pass the config, or what the registry is made of, and make a client of it there"
+        raise named(UsageError(f"a {type(self).__name__} holds connections: it cannot be copied or pickled", hint=hint))
 
     async def aclose(self) -> None:
         """Close the connections; the client may not be used afterwards."""
@@ -161,6 +162,8 @@ class _Asking:
     ) -> LLMResponse:
         if system_prompt is not None and said.get("system") is not None:
             raise named(InputError("system_prompt and system are the same", param="system", hint="say one of them"))
+        import asyncio
+
         heard: list[CallInfo] = []
         before, began = _heard.set(heard), time.perf_counter()
         answer: Response | None = None
@@ -187,6 +190,10 @@ class _Asking:
         latency: float,
     ) -> None:  # fmt: skip
         """Count a call, and tell the tracker; that it fails harms no call."""
+        import inspect
+
+        from polyvox.types import Cost, Usage
+
         usage = (info.usage if info else None) or (answer.usage if answer else None) or Usage()
         cost = (info.cost if info else None) or (answer.cost if answer else None) or Cost()
         self._tally.add(usage, cost, failed=error is not None)
@@ -203,6 +210,9 @@ class _Asking:
             if inspect.isawaitable(told):
                 await told
         except Exception:
+            import logging
+
+            log = logging.getLogger("polyvox.creative_services")
             log.exception("the tracker %s did not take a record", type(self._tracker).__name__)
 
 
@@ -223,6 +233,8 @@ class LLMClient(_Asking):
     def __init__(self, config: LLMConfig | None = None, *, tracker: Any = None, **client: Any) -> None:
         self.config: LLMConfig = LLMConfig() if config is None else config
         refuse_other(self.config)
+        from polyvox.client import AsyncClient
+
         with speaking():
             for name in _OF_CONFIG:
                 if name in client:
@@ -263,6 +275,8 @@ def _whom(config: LLMConfig) -> dict[str, Any]:
         "max_tokens": config.max_tokens,
     }  # fmt: skip
     if config.base_url is None:
+        from polyvox.compat import shared
+
         # Who names a provider, or a key, means neither another's key nor another address for the same model.
         registry = shared.EVERYONE if config.provider is None and config.api_key is None else None
         return {**said, "model": name_of(config.provider, config.model), "registry": registry}
@@ -286,6 +300,8 @@ class DynamicLLMClient(_Asking):
     """
 
     def __init__(self, registry: Any = None, *, tracker: Any = None, **client: Any) -> None:
+        from polyvox.client import AsyncClient
+
         with speaking():
             self.registry: LLMRegistry = _registry(registry)
             self._routed = client.get("routing") is not None
@@ -338,6 +354,8 @@ class DynamicLLMClient(_Asking):
     def _of_tier(self, tier: str) -> dict[str, Any]:
         """Whom a tier means: the entry that `get_by_tier` gives, and the others where it fails. Where weights or a
         routing say how calls are shared, they are. Worked out anew as soon as registry or settings are others."""
+        from polyvox import config
+
         state = (self.registry.version, config.current())
         if self._state is None or any(new is not old for new, old in zip(state, self._state, strict=True)):
             self._state, self._found = state, {}
@@ -347,9 +365,21 @@ class DynamicLLMClient(_Asking):
         return dict(found)
 
     def _looked_up(self, tier: str) -> dict[str, Any]:
+        from polyvox import config
+        from polyvox.registry import LOCAL
+
         active = self.registry.list_active()
         word = tier_of(tier, [*(entry.tier for entry in active), "auto"])
         entries = [entry for entry in active if entry.tier == word]
+        if not entries and word not in ("auto", LOCAL):
+            from polyvox.pools import NoDeploymentError
+
+            there = ", ".join(dict.fromkeys(entry.tier for entry in active if entry.tier)) or "none"
+            raise NoDeploymentError(
+                f"no deployment is of the tier {word!r}",
+                hint=f"tiers that have any: {there}; set the key of a provider, such as OPENAI_API_KEY, before "
+                f"DictRegistry.from_env(), or registry.add(name=..., provider=..., model_name=..., tier={word!r})",
+            )
         routed = self._routed or "strategy" in config.current().routing
         shared_out = routed or len({entry.weight for entry in entries}) > 1
         best = None if shared_out or word in ("auto", LOCAL) else self.registry.get_by_tier(word)
@@ -367,6 +397,9 @@ class DynamicLLMClient(_Asking):
 
 
 def _registry(given: Any) -> LLMRegistry:
+    from polyvox.compat.creative_services.core.llm_registry import LLMRegistry, whatever_there_is
+    from polyvox.registry import DictRegistry
+
     if given is None:
         return whatever_there_is()
     if isinstance(given, type):

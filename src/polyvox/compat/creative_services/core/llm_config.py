@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
-from polyvox import backends, catalog, config
-from polyvox.catalog import Provider
-from polyvox.client.check import seconds, text_or_none
-from polyvox.client.inputs import request_fields
 from polyvox.compat.errors import named, speaking
 from polyvox.compat.shared import IN_CATALOG
 from polyvox.errors import ConfigError, InputError
-from polyvox.keys import Secret
-from polyvox.keys.secret import secret_of
+
+if TYPE_CHECKING:
+    from polyvox.catalog import Provider
+    from polyvox.keys import Secret
 
 
 class LLMProvider(StrEnum):
@@ -60,6 +57,9 @@ class LLMConfig:
 
     InputError, which names the nearest field, for a keyword that is none.
 
+    A copy has the key; a pickle never has it. Where it is read, a key that was the provider's own is looked up as if
+    none had been said; another key is another account, so a client of such a config raises MissingKeyError.
+
     >>> LLMConfig(provider="openai", model="gpt-4o-mini", api_key="sk-not-a-real-key")
     LLMConfig(provider='openai', model='gpt-4o-mini', api_key='***')
     """
@@ -87,6 +87,9 @@ class LLMConfig:
             "provider": provider, "model": model, "api_key": api_key, "base_url": base_url,
             "temperature": temperature, "max_tokens": max_tokens, "timeout": timeout,
         }  # fmt: skip
+        from polyvox.client.check import seconds
+        from polyvox.client.inputs import request_fields
+
         with speaking():
             for name, value in more.items():
                 field = _meant(name, value, said)
@@ -94,8 +97,7 @@ class LLMConfig:
             said["provider"] = provider_of(said["provider"])
             for name in ("model", "base_url"):
                 said[name] = word_of(name, said[name])
-            key = said["api_key"] if isinstance(said["api_key"], Secret) else word_of("api_key", said["api_key"])
-            said["api_key"] = None if key is None else secret_of(key)
+            said["api_key"] = _key(said["api_key"])
             if said["timeout"] is not None:
                 said["timeout"] = seconds("timeout", said["timeout"])
             request_fields({name: said[name] for name in ("temperature", "max_tokens")})
@@ -106,8 +108,42 @@ class LLMConfig:
         """What was said, without the key."""
         said = {each.name: getattr(self, each.name) for each in fields(self)}
         shown = {name: str(value) if isinstance(value, str) else value for name, value in said.items()}
-        shown |= {"api_key": "***"} if self.api_key is not None else {}
+        shown |= {"api_key": str(self.api_key)} if self.api_key is not None else {}
         return f"LLMConfig({', '.join(f'{name}={value!r}' for name, value in shown.items() if value is not None)})"
+
+    def __copy__(self) -> Self:
+        """The same config: there is nothing in it to change."""
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        """The same config."""
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle holds: all but the key."""
+        said = {each.name: getattr(self, each.name) for each in fields(self)}
+        if self.api_key is not None:
+            from polyvox.compat.creative_services.core.left_behind import LEFT, is_usual
+
+            said["api_key"] = None if is_usual(self) else LEFT
+        return said
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Read what `__getstate__` gave."""
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
+
+
+def _key(said: Any) -> Secret | None:
+    """A key as it is kept; None for one without any word."""
+    if said is None:
+        return None
+    from polyvox.compat.creative_services.core.left_behind import LEFT
+    from polyvox.keys import Secret
+    from polyvox.keys.secret import secret_of
+
+    key = said if isinstance(said, Secret) else word_of("api_key", said)
+    return key if key is None or key is LEFT else secret_of(key)
 
 
 def _meant(name: str, value: Any, said: dict[str, Any]) -> str:
@@ -117,6 +153,8 @@ def _meant(name: str, value: Any, said: dict[str, Any]) -> str:
         if said[field] is not None and value is not None:
             raise InputError(f"{name} and {field} are the same", param=name, hint="say one of them")
         return field
+    import difflib
+
     near = difflib.get_close_matches(name, [*said, *_ALIASES], n=1)
     hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(said)}"
     if name in _OF_REQUEST:
@@ -139,6 +177,8 @@ def refuse_other(given: Any) -> None:
 
 def word_of(name: str, value: Any) -> str | None:
     """A text that somebody said; None for one without any word. InputError for what is no text."""
+    from polyvox.client.check import text_or_none
+
     text = text_or_none(name, value)
     return None if text is None else text.strip() or None
 
@@ -156,6 +196,8 @@ def provider_of(name: Any) -> LLMProvider | str | None:
 
 def row_of(provider: str) -> Provider:
     """What is known of a provider; UnknownProviderError for one that nobody knows."""
+    from polyvox import catalog, config
+
     settings = config.current()
     rows = catalog.load().with_overrides(settings.providers, settings.origins)
     return rows.provider(IN_CATALOG.get(provider, provider))
@@ -173,6 +215,8 @@ def name_of(provider: str | None, model: str | None) -> str | None:
     """A provider and its model in one name, as the core takes it; None where nothing is said."""
     if provider is None:
         return model
+    from polyvox import backends
+
     if model is None and backends.registered_as(provider) is not None:
         return str(provider)
     return f"{IN_CATALOG.get(provider, provider)}/{model or usual_model(provider)}"

@@ -6,9 +6,8 @@ import threading
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from polyvox.types import Cost, Usage
-
 if TYPE_CHECKING:
+    from polyvox.types import Cost, Usage
     from polyvox.usage import UsageStats
 
 

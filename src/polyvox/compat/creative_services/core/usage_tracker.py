@@ -1,14 +1,13 @@
-"""What was used and what it cost, by the names of creative_services. A tracker is the core's; its rows are those of a
-ledger."""
+"""What was used and what it cost, by the names of creative_services. Its tracker is the core's, whose rows are those
+of a ledger; it is loaded on first touch."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from polyvox.compat.errors import speaking
-from polyvox.ledger import CallRecord, Ledger
-from polyvox.usage import UsageStats
-from polyvox.usage import UsageTracker as CoreTracker
+if TYPE_CHECKING:
+    from polyvox.compat.creative_services.core.in_memory import InMemoryTracker as InMemoryTracker
+    from polyvox.usage import UsageStats as UsageStats
 
 __all__ = ["InMemoryTracker", "UsageStats", "UsageTracker"]
 
@@ -29,31 +28,15 @@ class UsageTracker(Protocol):
         there are none."""
 
 
-class InMemoryTracker(CoreTracker):
-    """A tracker that lives as long as its program, usable from any thread; see `polyvox.usage.UsageTracker`. With a
-    ledger its rows stay.
+def __getattr__(name: str) -> Any:
+    """Load the tracker and its sums on first touch (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from polyvox.compat.creative_services.core import in_memory
 
-    >>> tracker = InMemoryTracker()
-    >>> record = tracker.record(llm_id=1, prompt_tokens=100, completion_tokens=500, cost=0.001)
-    >>> print(f"${tracker.get_stats().total_cost}, ${tracker.get_stats(user_id=123).total_cost}")
-    $0.001, $0
-    """
+    value = globals()[name] = getattr(in_memory, name)
+    return value
 
-    def __init__(self, ledger: Ledger | None = None) -> None:
-        with speaking():
-            super().__init__(ledger)
 
-    def record(self, *unnamed: Any, **facts: Any) -> CallRecord:
-        """See `polyvox.usage.UsageTracker.record`."""
-        with speaking():
-            return super().record(*unnamed, **facts)
-
-    def track_request(self, *usage: Any, **facts: Any) -> None:
-        """See `polyvox.usage.UsageTracker.track_request`."""
-        with speaking():
-            super().track_request(*usage, **facts)
-
-    def get_stats(self, *unnamed: Any, **filters: Any) -> UsageStats:
-        """See `polyvox.usage.UsageTracker.get_stats`."""
-        with speaking():
-            return super().get_stats(*unnamed, **filters)
+def __dir__() -> list[str]:
+    return [*__all__]

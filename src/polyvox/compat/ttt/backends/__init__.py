@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
-import inspect
 import threading
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from polyvox import backends as core
 from polyvox.compat.errors import named, speaking
 from polyvox.compat.ttt.backends.base import BaseBackend
-from polyvox.compat.ttt.backends.cloud import CloudBackend
-from polyvox.compat.ttt.backends.local import LocalBackend
-from polyvox.compat.ttt.backends.own import ForCore, OwnBackend
 from polyvox.compat.ttt.config import Config
 from polyvox.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from polyvox.compat.ttt.backends.cloud import CloudBackend as CloudBackend
+    from polyvox.compat.ttt.backends.local import LocalBackend as LocalBackend
+    from polyvox.compat.ttt.backends.own import OwnBackend as OwnBackend
 
 __all__ = ["Backend", "BaseBackend", "CloudBackend", "LocalBackend", "OwnBackend"]
 
 BackendT = TypeVar("BackendT")
 
-_BUILT_IN: dict[str, type[CloudBackend | LocalBackend]] = {"cloud": CloudBackend, "local": LocalBackend}
+_HOME = {"CloudBackend": "cloud", "LocalBackend": "local", "OwnBackend": "own"}
+_BUILT_IN = {"cloud": "CloudBackend", "local": "LocalBackend"}
 _lock = threading.Lock()
 _theirs: dict[str, Any] = {}  # what was registered: an object, or the class it is made of
+
+
+def __getattr__(name: str) -> Any:
+    """Those that ask are loaded on first touch (PEP 562): the core comes with them."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    return value
 
 
 class Backend:
@@ -37,12 +48,15 @@ class Backend:
         >>> Backend.create("local", {"timeout": 5}).name
         'local'
         """
-        kind = _BUILT_IN.get(name.lower()) if isinstance(name, str) else None
-        if kind is not None:
+        own = _BUILT_IN.get(name.lower()) if isinstance(name, str) else None
+        if own is not None:
+            kind: type[CloudBackend | LocalBackend] = __getattr__(own)
             return kind(config)
         known = core.registered_as(name) if isinstance(name, str) else None
         if known is None:
             raise named(_nobody(name))
+        from polyvox.compat.ttt.backends.own import OwnBackend
+
         theirs = _theirs.get(name.lower())
         with speaking():
             if isinstance(theirs, type):
@@ -54,6 +68,8 @@ class Backend:
     def register(backend: BackendT, name: str | None = None) -> BackendT:
         """Make a backend of the user's own known by its name, or by another one: to TTT and to all of polyvox. Takes an
         object or a class, also as a decorator of the class; an earlier one of the name is replaced."""
+        from polyvox.compat.ttt.backends.own import ForCore
+
         with speaking():
             made = _made(backend, None) if isinstance(backend, type) else backend
             own = name if name is not None else getattr(made, "name", None)
@@ -83,6 +99,8 @@ class Backend:
 
 def _made(kind: Any, config: Any) -> Any:
     """An object of a class: with its configuration where it takes one."""
+    import inspect
+
     try:
         takes = bool(inspect.signature(kind).parameters)
         return kind(config) if takes and config is not None else kind()

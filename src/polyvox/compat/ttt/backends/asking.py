@@ -3,23 +3,27 @@ core chooses, retries and counts; here stand only names and what is said of a ba
 
 from __future__ import annotations
 
-import difflib
 import threading
 import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from polyvox import AsyncClient
-from polyvox.client import AsyncChat
 from polyvox.compat.errors import named, speaking
 from polyvox.compat.ttt.backends.base import BaseBackend
-from polyvox.compat.ttt.config import OF_BACKEND, Config, get_config
+from polyvox.compat.ttt.config import Config, get_config
 from polyvox.compat.ttt.responses import AIResponse, response_of
 from polyvox.errors import ConfigError, ConnectionFailedError, PolyvoxError
-from polyvox.types import Response
+
+if TYPE_CHECKING:
+    from polyvox import AsyncClient
+    from polyvox.client import AsyncChat
+    from polyvox.compat.ttt.backends.cloud import CloudBackend
+    from polyvox.types import Response
 
 Model = str | list[str] | tuple[str, ...] | None
+AUTO = "auto"
+"""The model that leaves the choice to what the query says, and the backend that leaves it to the model."""
 SPARE = "ttt-local-fallback"
 """The deployment that the local backend is where it answers for others."""
 KEPT = 15
@@ -32,14 +36,10 @@ def said_of(name: str, config: Any) -> Config | None:
     if config is None or isinstance(config, Config):
         return config
     if not isinstance(config, Mapping):
-        raise named(ConfigError(f"a backend is configured by a table or a Config, not {type(config).__name__}"))
+        what = f"a backend is configured by a table or a Config, not {type(config).__name__}"
+        raise named(ConfigError(what, hint='for example {"timeout": 5}'))
     if {"backends", "models"} & set(config):
         return Config(config, loaders=())
-    unknown = sorted(set(map(str, config)).difference(OF_BACKEND))
-    if unknown:
-        near = difflib.get_close_matches(unknown[0], OF_BACKEND, 1)
-        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(OF_BACKEND)}"
-        raise named(ConfigError(f"the backend {name!r} has no setting {unknown[0]!r}", hint=hint, param=unknown[0]))
     return Config({"backends": {name: dict(config)}}, loaders=())
 
 
@@ -56,9 +56,19 @@ class Asking(BaseBackend):
         return f"<{type(self).__name__} {self.name!r}>"
 
     @property
+    def config(self) -> Config:
+        """What is configured now."""
+        return self._config or get_config()
+
+    @property
     def said(self) -> dict[str, Any]:
         """What holds for this backend now."""
-        return (self._config or get_config()).of_backend(self.name)
+        return self.config.of_backend(self.name)
+
+    @property
+    def given(self) -> BaseBackend:
+        """The backend as whoever wrote it gave it."""
+        return self
 
     # ---- what each of them says ---------------------------------------------------------------
 
@@ -73,6 +83,15 @@ class Asking(BaseBackend):
     async def ready(self, model: Model) -> None:
         """Whatever must be done before a model can be asked."""
 
+    def called(self, model: Model) -> list[str]:
+        """What the core calls a model of this backend; nothing where nobody else may be asked for it."""
+        return [model] if isinstance(model, str) else list(model or ())
+
+    @abstractmethod
+    def as_spare(self, reach: CloudBackend) -> str | None:
+        """What the core calls this backend where it answers for others through `reach`; None where nothing says which
+        model."""
+
     def client(self, place: str, facts: dict[str, Any]) -> AsyncClient:
         """The client for a place, made anew when the facts are others than before."""
         said = self.said
@@ -82,6 +101,8 @@ class Asking(BaseBackend):
             for held_place, held_facts, held in self._clients:
                 if held_place == place and held_facts == facts:
                     return held
+            from polyvox import AsyncClient
+
             made = AsyncClient(**facts)
             self._clients = [*self._clients[-KEPT:], (place, facts, made)]
             return made

@@ -12,7 +12,6 @@ from typing import Any, Self
 from polyvox.compat.errors import named
 from polyvox.compat.ttt.responses import AIResponse
 from polyvox.errors import PolyvoxError, UsageError
-from polyvox.keys import redact
 
 _PIECES = re.compile(r"\s*\S+\s*|\s+")
 
@@ -46,6 +45,8 @@ class BaseBackend(ABC):
             known = await self.models()
         except Exception as error:  # noqa: BLE001 - that it fails is what is asked for
             what = error.message if isinstance(error, PolyvoxError) else f"{type(error).__name__}: {error}"
+            from polyvox.keys import redact
+
             return {"name": self.name, "available": False, "latency": None, "detail": redact(what)}
         latency = time.perf_counter() - began
         detail = f"{len(known)} models" if known else "it tells no models"

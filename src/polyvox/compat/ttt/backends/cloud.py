@@ -64,6 +64,11 @@ class CloudBackend(Asking):
         if isinstance(error, NotFoundError) and error.status == 404 and error.provider and error.model:
             error.hint = instead(error.provider, error.model) or error.hint
 
+    def as_spare(self, reach: CloudBackend) -> str | None:
+        """See `Asking`."""
+        model = self.said.get("model") or self.config.get("models.default")
+        return None if model is None else str(model)
+
     def meant(self, model: Model) -> tuple[AsyncClient, Model]:
         """See `Asking`."""
         said = self.said
@@ -75,9 +80,13 @@ class CloudBackend(Asking):
             wired = [name if name.startswith(f"{_LITELLM}/") else f"{_LITELLM}/{name}" for name in names]
             return self.client(_LITELLM, {}), wired[0] if isinstance(model, str) else wired
         facts: dict[str, Any] = {name: said[name] for name in ("base_url", "api_key") if name in said}
+        if "base_url" in facts:
+            return self.client("", facts), model  # one server alone knows its own names
+        if model is not None:
+            model = shared.in_catalog(model) if isinstance(model, str) else [shared.in_catalog(name) for name in model]
         registry = self._registry if isinstance(model, list) and SPARE in model else shared.EVERYONE
         place = "" if registry is shared.EVERYONE else SPARE
-        return self.client(place, facts if "base_url" in facts else {"registry": registry, **facts}), model
+        return self.client(place, {"registry": registry, **facts}), model
 
     def with_spare(self, spare: Entry) -> None:
         """Let a deployment on this machine be asked too, by the name SPARE."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from polyvox import AsyncClient
 from polyvox.catalog import Provider, complete_url, split_name, url_problems
 from polyvox.client.model_store import AsyncModelStore
 from polyvox.compat.errors import speaking
-from polyvox.compat.ttt.backends.asking import Asking, Model
+from polyvox.compat.ttt.backends.asking import SPARE, Asking, Model
 from polyvox.compat.ttt.places import rows, stays
 from polyvox.dialects.model_store import KEEPERS, ModelFacts, PullProgress
 from polyvox.errors import ConfigError, InputError, PolyvoxError
@@ -19,6 +19,9 @@ from polyvox.keys import redact
 from polyvox.places import located
 from polyvox.registry import Entry
 from polyvox.registry.reach import is_loopback
+
+if TYPE_CHECKING:
+    from polyvox.compat.ttt.backends.cloud import CloudBackend
 
 OnPull = Callable[[PullProgress], object]
 
@@ -79,16 +82,22 @@ class LocalBackend(Asking):
         if problems:
             raise ConfigError(f"backends.local.base_url {problems[0]}", hint='for example "http://127.0.0.1:11434"')
         if not is_loopback(url):
+            where = self.config.origin("backends.local.base_url")
             raise ConfigError(
-                "backends.local.base_url is the address of another machine",
+                f"backends.local.base_url ({where}) is the address of another machine",
                 hint="what the local backend is asked stays here: name an address of this machine",
             )
         return _Place(row, url)
 
-    def entry(self, model: Model, name: str) -> Entry:
-        """A model of this backend as a deployment, for who asks several in turn."""
-        row, known_as = self._named(model)
-        return Entry(name, known_as, base_url=self._place(row).base_url, dialect=row.dialect, tier="local")
+    def called(self, model: Model) -> list[str]:
+        """See `Asking`: what is asked here stays here."""
+        return []
+
+    def as_spare(self, reach: CloudBackend) -> str:
+        """See `Asking`."""
+        row, model = self._named(None)
+        reach.with_spare(Entry(SPARE, model, base_url=self._place(row).base_url, dialect=row.dialect, tier="local"))
+        return SPARE
 
     def _client_at(self, row: Provider) -> AsyncClient:
         at = self._place(row)

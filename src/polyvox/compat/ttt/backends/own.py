@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from polyvox import AsyncClient, backends
 from polyvox.backends.worker import called
@@ -13,6 +13,9 @@ from polyvox.compat.ttt.backends.asking import Asking, Model
 from polyvox.compat.ttt.backends.base import BaseBackend, pieces_of
 from polyvox.compat.ttt.config import Config
 from polyvox.compat.ttt.responses import as_core
+
+if TYPE_CHECKING:
+    from polyvox.compat.ttt.backends.cloud import CloudBackend
 
 
 class ForCore:
@@ -72,6 +75,19 @@ class OwnBackend(Asking):
     @property
     def name(self) -> str:
         """See `BaseBackend`."""
+        return self._name
+
+    @property
+    def given(self) -> BaseBackend:
+        """See `Asking`."""
+        return self.thing if isinstance(self.thing, BaseBackend) else self
+
+    def called(self, model: Model) -> list[str]:
+        """See `Asking`."""
+        return [self._name] if backends.registered_as(self._name) is not None else []
+
+    def as_spare(self, reach: CloudBackend) -> str:
+        """See `Asking`."""
         return self._name
 
     def meant(self, model: Model) -> tuple[AsyncClient, Model]:

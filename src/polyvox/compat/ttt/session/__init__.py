@@ -10,12 +10,21 @@ from typing import TYPE_CHECKING, Any, Self
 from polyvox.compat.errors import speaking
 from polyvox.compat.ttt.responses import AIResponse
 from polyvox.compat.ttt.stepping import stepped, waited
-from polyvox.types import Message, Response
 
 if TYPE_CHECKING:
     from polyvox.compat.ttt.routing import Selection
+    from polyvox.types import Message, Response
 
 __all__ = ["AsyncChatSession", "ChatSession"]
+
+
+def __getattr__(name: str) -> Any:
+    """What comes later says so (PEP 562)."""
+    if name == "PersistentChatSession":
+        from polyvox.compat.ttt.later import NAMES
+
+        NAMES[name](name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class AsyncChatSession:
@@ -33,6 +42,10 @@ class AsyncChatSession:
         self._chosen = chosen
         self._asked = asked
         self._talk = chosen.backend.chat(chosen.model, system, messages, options)
+
+    def __repr__(self) -> str:
+        named = f" of {self._asked}" if self._asked else ""
+        return f"<{type(self).__name__}{named} at {self.backend!r}, {len(self.history)} messages>"
 
     @property
     def model(self) -> str | None:
@@ -90,6 +103,9 @@ class ChatSession:
 
     def __init__(self, session: AsyncChatSession) -> None:
         self._async = session
+
+    def __repr__(self) -> str:
+        return repr(self._async).replace("Async", "", 1)
 
     @property
     def model(self) -> str | None:

@@ -3,6 +3,7 @@ documented `ValidationError` and a ValueError, and says what is wrong in words. 
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import pydantic
@@ -12,6 +13,7 @@ from polyvox.compat.errors import named
 from polyvox.errors import InputError
 
 _MOST_SHOWN = 40
+_building = threading.RLock()
 
 
 def refuse_truth(value: Any) -> Any:
@@ -27,19 +29,34 @@ Whole = Annotated[int, BeforeValidator(refuse_truth)]
 
 if TYPE_CHECKING:
     _Told = BaseModel
+
+    def _build(kind: type[BaseModel]) -> None: ...
+
 else:
+
+    def _build(kind):
+        # On first use, for it takes long; one thread at a time, for pydantic takes the parts away while it makes them.
+        if not kind.__pydantic_complete__:
+            with _building:
+                if not kind.__pydantic_complete__:
+                    kind.model_rebuild()
 
     class _Meta(type(BaseModel)):  # pydantic's metaclass, which has no public name
         # Here and not in __init__: pydantic would run an __init__ of ours for each model within a model, and lose
         # where in the whole something is wrong.
         def __call__(cls, *args: Any, **facts: Any) -> Any:
+            if args:
+                first = next(iter(cls.model_fields), "")
+                hint = f"{cls.__name__}({first}=...)"
+                raise named(InputError(f"{cls.__name__} takes what it is made of by name", hint=hint, param=first))
+            _build(cls)
             try:
-                return super().__call__(*args, **facts)
+                return super().__call__(**facts)
             except pydantic.ValidationError as error:
                 raise refusal(cls, error) from error
 
     class _Told(BaseModel, metaclass=_Meta):
-        pass
+        model_config = ConfigDict(defer_build=True)
 
 
 class Checked(_Told):
@@ -47,6 +64,7 @@ class Checked(_Told):
     pydantic's own as its cause. A field that it does not have is refused."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(
+        defer_build=True,
         extra="forbid",
         validate_assignment=True,
         validate_default=True,
@@ -67,6 +85,7 @@ class Checked(_Told):
         @classmethod
         def model_validate(cls, *args: Any, **how: Any) -> Self:
             """As pydantic's; raises the documented ValidationError."""
+            _build(cls)
             try:
                 return super().model_validate(*args, **how)
             except pydantic.ValidationError as error:
@@ -75,6 +94,7 @@ class Checked(_Told):
         @classmethod
         def model_validate_json(cls, *args: Any, **how: Any) -> Self:
             """As pydantic's; raises the documented ValidationError."""
+            _build(cls)
             try:
                 return super().model_validate_json(*args, **how)
             except pydantic.ValidationError as error:
@@ -83,6 +103,7 @@ class Checked(_Told):
         @classmethod
         def model_validate_strings(cls, *args: Any, **how: Any) -> Self:
             """As pydantic's; raises the documented ValidationError."""
+            _build(cls)
             try:
                 return super().model_validate_strings(*args, **how)
             except pydantic.ValidationError as error:

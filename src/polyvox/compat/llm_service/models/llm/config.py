@@ -19,7 +19,11 @@ VERBOSITIES: tuple[str, ...] = get_args(Verbosity)
 
 def _provider(value: Any) -> Any:
     value = value.value if isinstance(value, Enum) else value
-    return value.strip().lower() if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    if not value.strip():
+        raise ValueError("must be a name that is not empty")
+    return value.strip().lower()
 
 
 Provider = Annotated[str, BeforeValidator(_provider), StringConstraints(min_length=1)]

@@ -8,8 +8,10 @@ import pydantic
 from pydantic import Field
 
 from polyvox.compat import llm_service
+from polyvox.compat.errors import named
 from polyvox.compat.llm_service.models.llm.checked import Checked, Whole
 from polyvox.compat.llm_service.models.llm.config import LLMConfig
+from polyvox.errors import InputError
 
 
 def _most_results() -> Any:
@@ -37,3 +39,18 @@ class LLMCallRequest(Checked):
                     f"{LLMConfig.__module__}: LLMModelSpec.from_config makes its llm_model_spec of the other"
                 )
         return LLMConfig._advice(error)
+
+
+def checked_request(given: Any) -> LLMCallRequest:
+    """What was given, where it is a request; the documented ValidationError, which says what one is, for anything
+    else."""
+    if isinstance(given, LLMCallRequest):
+        return given
+    kind = type(given)
+    raise named(
+        InputError(
+            f"a call is made of an LLMCallRequest, not of a {kind.__name__} of {kind.__module__}",
+            hint="LLMCallRequest(llm=LLMConfig(prompt=..., llm_model_spec=LLMModelSpec(model=..., provider=...)))",
+            param="request",
+        )
+    )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import pydantic
 from pydantic import AliasChoices, Field
 
 from polyvox.compat.llm_service.models.llm.checked import Checked, Whole
-from polyvox.types import Response
+
+if TYPE_CHECKING:
+    from polyvox.types import Response
 
 _Count = Annotated[Whole, Field(ge=0)] | None
 
@@ -27,6 +29,8 @@ class LLMCallResponse(Checked):
         cached_tokens, reasoning_tokens: the parts of them that were read from a cache, and thought.
         file_search_results: the passages found, each with `score` and `text`, or None where nothing was searched.
         cost: in USD, or None where nobody knows it.
+        attempts: who was tried, in order, each with `deployment`, `outcome` ("ok" or the kind of its error), `message`
+            and `status`; the last one answered.
         losses: what of the request could not be said, each with `field`, `why` and `severity`.
         warnings: what whoever asked should know, in sentences.
     """
@@ -43,6 +47,7 @@ class LLMCallResponse(Checked):
     reasoning_tokens: _Count = None
     file_search_results: list[dict[str, Any]] | None = None
     cost: Decimal | None = None
+    attempts: list[dict[str, str | int | None]] = Field(default_factory=list)
     losses: list[dict[str, str]] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
 
@@ -73,6 +78,10 @@ class LLMCallResponse(Checked):
             "cached_tokens": usage.cache_read,
             "reasoning_tokens": usage.reasoning,
             "cost": response.cost.amount,
+            "attempts": [
+                {"deployment": one.deployment, "outcome": one.outcome, "message": one.message, "status": one.status}
+                for one in response.attempts
+            ],
             "losses": [{"field": one.field, "why": one.why, "severity": one.severity} for one in response.losses],
             # That a model is at its end changes nothing in the meaning, and is a warning all the same.
             "warnings": [

@@ -3,19 +3,17 @@ the text of what went wrong. It logs who was asked and how it went, never what w
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from polyvox.compat.errors import named
-from polyvox.compat.foreign import as_error
-from polyvox.compat.llm_service.models.llm import LLMCallRequest, LLMCallResponse
 from polyvox.compat.llm_service.services.llm.outcomes import pair_of, told
 from polyvox.compat.llm_service.services.llm.providers.factory import ProviderFactory
-from polyvox.errors import InputError, PolyvoxError
+from polyvox.errors import PolyvoxError
 
-log: logging.Logger = logging.getLogger("polyvox.llm_service")
+if TYPE_CHECKING:
+    from polyvox.compat.llm_service.models.llm import LLMCallRequest, LLMCallResponse
 
 
 def execute_llm_call(request: LLMCallRequest, client: Any = None) -> tuple[LLMCallResponse | None, str | None]:
@@ -28,15 +26,17 @@ def execute_llm_call(request: LLMCallRequest, client: Any = None) -> tuple[LLMCa
             its cache, ledger, budgets and deployments along; or None, and the core asks by itself: with the deployments
             and keys that are configured, those of the AI_ variables among them.
 
-    >>> from polyvox.compat.llm_service.models.llm import LLMConfig, LLMModelSpec
+    >>> from polyvox.compat.llm_service.models.llm import LLMCallRequest, LLMConfig, LLMModelSpec
     >>> spec = LLMModelSpec(model="demo", provider="demo")
     >>> response, error = execute_llm_call(LLMCallRequest(llm=LLMConfig(prompt="hello", llm_model_spec=spec)))
     >>> response.model, error
     ('demo', None)
     """
+    from polyvox.compat.llm_service.models.llm.request import checked_request
+
     begun = time.monotonic()
     try:
-        provider = ProviderFactory.create(_checked(request).llm.llm_model_spec.provider, client)
+        provider = ProviderFactory.create(checked_request(request).llm.llm_model_spec.provider, client)
         response, problem = pair_of(provider.execute(request), request)
     except Exception as error:  # noqa: BLE001 - whatever a provider's own code raises is told
         response, problem = None, told(_named(error, request, client))
@@ -61,9 +61,12 @@ class LLMCallStream:
         return self._pieces
 
     def _read(self, request: LLMCallRequest, client: Any) -> Iterator[str | LLMCallResponse]:
+        from polyvox.compat.llm_service.models.llm import LLMCallResponse
+        from polyvox.compat.llm_service.models.llm.request import checked_request
+
         begun = time.monotonic()
         try:
-            provider = ProviderFactory.create(_checked(request).llm.llm_model_spec.provider, client)
+            provider = ProviderFactory.create(checked_request(request).llm.llm_model_spec.provider, client)
             for piece in provider.stream(request):
                 if isinstance(piece, LLMCallResponse):
                     self.response = piece
@@ -78,21 +81,12 @@ def stream_llm_call(request: LLMCallRequest, client: Any = None) -> LLMCallStrea
     return LLMCallStream(request, client)
 
 
-def _checked(request: Any) -> LLMCallRequest:
-    if isinstance(request, LLMCallRequest):
-        return request
-    kind = type(request)
-    raise InputError(
-        f"execute_llm_call takes an LLMCallRequest, not a {kind.__name__} of {kind.__module__}",
-        hint="LLMCallRequest(llm=LLMConfig(prompt=..., llm_model_spec=LLMModelSpec(model=..., provider=...)))",
-        param="request",
-    )
-
-
 def _named(error: Exception, request: Any, client: Any) -> PolyvoxError:
     """An exception of anybody's code as an error of ours, by what the provider's library says of it."""
     if isinstance(error, PolyvoxError):
         return named(error)
+    from polyvox.compat.foreign import as_error
+
     spec = request.llm.llm_model_spec
     made = as_error(error, spec.provider, spec.model)
     if client is None and isinstance(error, AttributeError | TypeError):
@@ -102,6 +96,11 @@ def _named(error: Exception, request: Any, client: Any) -> PolyvoxError:
 
 def _log(request: Any, seconds: float, response: LLMCallResponse | None, problem: str | None) -> None:
     """Who was asked and how it went, as fields of one record."""
+    import logging
+
+    from polyvox.compat.llm_service.models.llm import LLMCallRequest
+
+    log = logging.getLogger("polyvox.llm_service")
     spec = request.llm.llm_model_spec if isinstance(request, LLMCallRequest) else None
     error = getattr(problem, "error", None)
     said = {

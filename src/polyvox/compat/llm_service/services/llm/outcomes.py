@@ -3,13 +3,14 @@ in it."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from polyvox import keys
 from polyvox.compat import names
 from polyvox.compat.errors import named
-from polyvox.compat.llm_service.models.llm import LLMCallRequest, LLMCallResponse
 from polyvox.errors import PolyvoxError, ServerError
+
+if TYPE_CHECKING:
+    from polyvox.compat.llm_service.models.llm import LLMCallRequest, LLMCallResponse
 
 
 class ErrorText(str):
@@ -29,14 +30,20 @@ def _again(text: str, error: PolyvoxError) -> ErrorText:
     return made
 
 
+def _masked(text: object) -> str:
+    from polyvox import keys
+
+    return keys.redact(str(text))
+
+
 def told(error: PolyvoxError) -> ErrorText:
     """The text of an error, with its place and its hint, and every key in it masked."""
-    return _again(keys.redact(str(named(error))), error)
+    return _again(_masked(named(error)), error)
 
 
 def passed_on(text: Any, request: LLMCallRequest) -> ErrorText:
     """The text that a provider gave, unchanged but for keys, with an error behind it."""
-    return text if isinstance(text, ErrorText) else _again(keys.redact(str(text)), error_of(text, request))
+    return text if isinstance(text, ErrorText) else _again(_masked(text), error_of(text, request))
 
 
 def error_of(text: Any, request: LLMCallRequest) -> PolyvoxError:
@@ -45,7 +52,7 @@ def error_of(text: Any, request: LLMCallRequest) -> PolyvoxError:
     if isinstance(found, PolyvoxError):
         return named(found)
     spec = request.llm.llm_model_spec
-    made = names.APICallError(keys.redact(str(text)), provider=spec.provider, model=spec.model)
+    made = names.APICallError(_masked(text), provider=spec.provider, model=spec.model)
     return cast("PolyvoxError", named(made))
 
 

@@ -3,17 +3,13 @@ there for every provider of the core's catalog. It makes no objects."""
 
 from __future__ import annotations
 
-import difflib
-import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Generic, TypeVar
 
-from polyvox import catalog
 from polyvox.compat.errors import named
+from polyvox.compat.shared import IN_CATALOG
 from polyvox.errors import InputError, UnknownProviderError
-
-log: logging.Logger = logging.getLogger("polyvox.llm_service")
 
 KindT = TypeVar("KindT")
 
@@ -57,6 +53,9 @@ class Names(Generic[KindT]):
             before = self._registered.get(key)
             self._registered = {**self._registered, key: kind}
         if before is not None and before is not kind:
+            import logging
+
+            log = logging.getLogger("polyvox.llm_service")
             log.warning("the %s %r is registered anew: %s takes the place of %s", self.word, key, kind, before)
 
     def remove(self, name: Any) -> None:
@@ -69,17 +68,22 @@ class Names(Generic[KindT]):
 
     def get(self, name: Any) -> type[KindT]:
         """The class of a name, in any case; UnsupportedProviderError, with the names there are, for others."""
-        key = self._key(name)
+        key = self.known_as(name)
         found = self._registered.get(key) or self._built_in.get(key)
         if found is not None:
             return found
-        if key not in catalog.load().providers:
+        if key not in _catalogued():
             raise self._unknown(key, dict.fromkeys(self.all()))
         return self._usual(key)
 
+    def known_as(self, name: Any) -> str:
+        """A name as it is kept here, or as the catalog has it, which calls some providers by another word."""
+        key = self._key(name)
+        return key if key in self._registered else IN_CATALOG.get(key, key)
+
     def all(self) -> tuple[str, ...]:
         """Every name: those that are built in, those that were registered, then the rest of the catalog."""
-        return tuple(dict.fromkeys((*self._built_in, *self._registered, *catalog.load().providers)))
+        return tuple(dict.fromkeys((*self._built_in, *self._registered, *_catalogued())))
 
     def name_of(self, kind: type) -> str | None:
         """The name that a class is registered under, or None."""
@@ -88,10 +92,13 @@ class Names(Generic[KindT]):
 
     def _key(self, name: Any) -> str:
         if not isinstance(name, str) or not name.strip():
-            raise named(InputError(f"a {self.word} is named by text that is not empty, not {name!r:.60}"))
+            problem = f"a {self.word} is named by text that is not empty, not {name!r:.60}"
+            raise named(InputError(problem, hint='such as "openai"', param="name"))
         return name.strip().lower()
 
     def _unknown(self, key: str, known: dict[str, Any]) -> UnknownProviderError:
+        import difflib
+
         near = difflib.get_close_matches(key, list(known), 1)
         there = f"there are: {', '.join(known) or 'none'}"
         return named(
@@ -101,3 +108,10 @@ class Names(Generic[KindT]):
                 provider=key,
             )
         )
+
+
+def _catalogued() -> Collection[str]:
+    """The providers of the core's catalog."""
+    from polyvox import catalog
+
+    return catalog.load().providers

@@ -3,17 +3,13 @@ configuration keeps to it. It asks nobody and knows no model by name."""
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import ConfigDict, Field
 
-from polyvox import catalog
 from polyvox.compat.errors import named
 from polyvox.compat.llm_service.models.llm.checked import Checked, Number, Whole
 from polyvox.compat.llm_service.models.llm.config import LLMModelSpec, Named, Provider
@@ -76,7 +72,13 @@ class ModelCapabilities(Checked):
 
 def _ability(name: str) -> str:
     if not isinstance(name, str):
-        raise named(InputError(f"what a model is able to is named by text, not {type(name).__name__}", param="feature"))
+        raise named(
+            InputError(
+                f"what a model is able to is named by text, not {type(name).__name__}",
+                hint='such as "vision"',
+                param="feature",
+            )
+        )
     name = name.strip().lower().removeprefix(_FLAG)
     return _WORDS.get(name, name)
 
@@ -200,7 +202,7 @@ class ModelSpec(Checked):
 
     model_name: Named
     provider: Provider
-    capabilities: ModelCapabilities = ModelCapabilities()
+    capabilities: ModelCapabilities = Field(default_factory=ModelCapabilities)
     parameters: list[ParameterSpec] = Field(default_factory=list)
 
     @property
@@ -211,6 +213,10 @@ class ModelSpec(Checked):
     @property
     def notice(self) -> str | None:
         """What whoever asks it today should know: that it is, or will be, retired, and what comes after it."""
+        from datetime import UTC, datetime
+
+        from polyvox import catalog
+
         known = catalog.load().info(self.provider, self.model_name)
         return known.notice(datetime.now(UTC).date()) if known else None
 
@@ -270,7 +276,13 @@ class ModelSpec(Checked):
         if isinstance(config, LLMModelSpec):
             return config.config()
         if not isinstance(config, Mapping):
-            raise named(InputError(f"a configuration is a dict, not {_shown(config)}", param="config"))
+            raise named(
+                InputError(
+                    f"a configuration is a dict, not {_shown(config)}",
+                    hint='such as {"temperature": 0.5}',
+                    param="config",
+                )
+            )
         own = {one.name for one in self.parameters}
         flat: dict[str, Any] = {}
         for name, value in config.items():
@@ -291,12 +303,15 @@ class ModelSpec(Checked):
         own = [one.name for one in self.parameters]
         for name in given:
             if strict and name not in own:
+                import difflib
+
                 near = difflib.get_close_matches(name, own, n=1)
                 yield _Found(name, f"there is no parameter {name!r}" + (f": did you mean {near[0]}?" if near else ""))
 
     def _own_problems(self) -> Iterator[_Found]:
-        for name, times in Counter(one.name for one in self.parameters).items():
-            if times > 1:
+        names = [one.name for one in self.parameters]
+        for name in dict.fromkeys(names):
+            if (times := names.count(name)) > 1:
                 yield _Found(name, f"{name} is specified {times} times")
         for one in self.parameters:
             yield from (_Found(one.name, problem) for problem in one.own_problems())

@@ -5,23 +5,18 @@ are kept beside."""
 from __future__ import annotations
 
 import builtins
-import logging
 import threading
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from msgspec.structs import replace
-
-from polyvox import catalog
 from polyvox.compat import llm_service
 from polyvox.compat.errors import named, speaking
 from polyvox.compat.llm_service.models.llm.config import LLMModelSpec
 from polyvox.compat.llm_service.models.llm.specs.base import ModelCapabilities, ModelSpec
-from polyvox.compat.llm_service.models.llm.specs.derived import derived
 from polyvox.errors import InputError, UnknownModelError
-from polyvox.models import Model
 
-logger: logging.Logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from polyvox.models import Model
 
 
 class _Held(NamedTuple):
@@ -60,8 +55,16 @@ class ModelSpecRegistry:
         """Make a specification known, in the place of what was known of the model's abilities; its prices and life
         dates stay. Raises the documented ValidationError for one that contradicts itself, or is none."""
         if not isinstance(spec, ModelSpec):
-            raise named(InputError(f"a ModelSpec is registered, not {type(spec).__name__}", param="spec"))
+            raise named(
+                InputError(
+                    f"a ModelSpec is registered, not {type(spec).__name__}",
+                    hint="ModelSpec(model_name=..., provider=...) makes one",
+                    param="spec",
+                )
+            )
         spec.validate_config()
+        from polyvox import catalog
+
         with self._lock, speaking():
             row = catalog.add_model(_row(spec))
             self._registered[row.provider, row.id] = _Held(row, spec)
@@ -70,6 +73,8 @@ class ModelSpecRegistry:
     def unregister(self, provider: str, model: str) -> bool:
         """Forget a specification that was registered, and what the program added of its model: what came with polyvox
         holds again. False where there was none."""
+        from polyvox import catalog
+
         key = _key(provider, model)
         with self._lock:
             mine = self._registered.pop(key, None)
@@ -89,6 +94,8 @@ class ModelSpecRegistry:
 
     def list(self, provider: str | None = None) -> builtins.list[ModelSpec]:
         """The specifications of the models that talk, and of all that were added; of one provider, or of all."""
+        from polyvox import catalog
+
         known = catalog.load()
         own = set(map(id, catalog.added()))
         rows = [row for row in known.models if row.bare or id(row) in own]
@@ -139,6 +146,9 @@ class ModelSpecRegistry:
         return bool(model) and self.get(provider, model) is not None
 
     def _spec(self, row: Model) -> ModelSpec:
+        from polyvox import catalog
+        from polyvox.compat.llm_service.models.llm.specs.derived import derived
+
         key = (row.provider, row.id)
         held = self._registered.get(key)
         if held is not None and held.row is row:
@@ -158,11 +168,20 @@ class ModelSpecRegistry:
 def _key(provider: str, model: str) -> tuple[str, str]:
     for word, name in (("provider", provider), ("model", model)):
         if not isinstance(name, str):
-            raise named(InputError(f"a {word} is named by text, not {type(name).__name__}", param=word))
+            raise named(
+                InputError(
+                    f"a {word} is named by text, not {type(name).__name__}",
+                    hint='for example get("openai", "gpt-4o")',
+                    param=word,
+                )
+            )
     return provider.strip().lower(), model.strip()
 
 
 def _known(provider: str, model: str) -> Model | None:
+    from polyvox import catalog
+    from polyvox.models import Model
+
     known = catalog.load()
     row = known.providers.get(provider)
     found = known.info(provider, model)
@@ -173,6 +192,11 @@ def _known(provider: str, model: str) -> Model | None:
 
 def _row(spec: ModelSpec) -> Model:
     """The row of the catalog that says what a specification does; what it has no word for stays as it was known."""
+    from msgspec.structs import replace
+
+    from polyvox import catalog
+    from polyvox.models import Model
+
     known = catalog.load()
     row = known.info(spec.provider, spec.model_name)
     if row is None:

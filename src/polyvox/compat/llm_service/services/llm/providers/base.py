@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from polyvox.compat.llm_service.models.llm import LLMCallRequest, LLMCallResponse
-from polyvox.compat.llm_service.services.llm.transformers.base import ConfigTransformer
+if TYPE_CHECKING:
+    from polyvox.compat.llm_service.models.llm import LLMCallRequest, LLMCallResponse
+    from polyvox.compat.llm_service.services.llm.transformers.base import ConfigTransformer
 
 
 class BaseProvider(ABC):
@@ -45,10 +46,11 @@ class BaseProvider(ABC):
     def build_params(self, request: LLMCallRequest) -> dict[str, Any]:
         """The keyword arguments for the client, by the transformer that is registered under this provider's name.
         ValidationError for what the model does not take, TransformationError where it cannot be put."""
+        from polyvox.compat.llm_service.models.llm.request import checked_request
         from polyvox.compat.llm_service.services.llm.providers.factory import ProviderFactory
         from polyvox.compat.llm_service.services.llm.transformers.factory import TransformerFactory
 
-        spec = request.llm.llm_model_spec
+        spec = checked_request(request).llm.llm_model_spec
         name = self.name or ProviderFactory._names.name_of(type(self)) or spec.provider
         transformer = self.transformer or TransformerFactory.create(name, spec.model)
         return transformer.validate_and_transform(request)

@@ -4,25 +4,19 @@ core itself, with the deployments and keys that all four interfaces share. What 
 from __future__ import annotations
 
 import contextlib
-import functools
-import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from msgspec.structs import replace
-
-from polyvox import catalog, keys
 from polyvox.compat.errors import speaking
-from polyvox.compat.llm_service.models.llm import LLMCallRequest, LLMCallResponse, LLMModelSpec
 from polyvox.compat.llm_service.services.llm.outcomes import told
 from polyvox.compat.llm_service.services.llm.providers.base import BaseProvider
 from polyvox.compat.llm_service.services.llm.transformers.base import Params
 from polyvox.errors import InputError, PolyvoxError
-from polyvox.types import Loss, Message, Opaque, Request, Response, Text
 
 if TYPE_CHECKING:
     from polyvox import Client
-    from polyvox.registry import Entry
+    from polyvox.compat.llm_service.models.llm import LLMCallRequest, LLMCallResponse
+    from polyvox.types import Loss, Request, Response
 
 _SEARCH = "file_search_call"
 
@@ -68,6 +62,8 @@ class CoreProvider(BaseProvider):
         return self.provider or self.name or request.llm.llm_model_spec.provider
 
     def _speaks(self, request: LLMCallRequest) -> str:
+        from polyvox import catalog
+
         return self.dialect or catalog.load().provider(self._named(request)).dialect
 
     @property
@@ -81,23 +77,29 @@ class CoreProvider(BaseProvider):
         """Whom the core asks, and the name it knows the model by."""
         from polyvox import AsyncClient, Client
 
+        if isinstance(self.client, type):
+            raise InputError(
+                f"the class {self.client.__name__} is no client",
+                param="client",
+                hint=f"{self.client.__name__}(...) makes one",
+            )
         if isinstance(self.client, AsyncClient):
             raise InputError("an AsyncClient cannot be asked here", hint="pass a polyvox.Client")
+        from polyvox.compat.llm_service.services.llm.providers import deployments
+
+        spec, how = request.llm.llm_model_spec, deployments.Speaking(self._named(request), self.row or "")
         if isinstance(self.client, Client):
-            yield self.client, self._full(request)
+            yield self.client, deployments.within(self.client, how, spec, asked)
         elif self.client is not None:
             with self._injected(request) as client:
-                yield client, request.llm.llm_model_spec.model
+                yield client, spec.model
         else:
-            yield self._own(request, asked)
-
-    def _full(self, request: LLMCallRequest) -> str:
-        return f"{self.row or self._named(request)}/{request.llm.llm_model_spec.model}"
+            yield deployments.own(how, spec, self.dialect if asked.extra.get(self.dialect) else "")
 
     def _injected(self, request: LLMCallRequest) -> Client:
         """A client around that of a vendor's library. It is asked as often as it would try by itself; a stand-in,
         which says nothing about that, once."""
-        from polyvox import Client, backends
+        from polyvox import Client, backends, keys
 
         key = getattr(self.client, "api_key", None)
         if isinstance(key, str) and key:
@@ -106,29 +108,15 @@ class CoreProvider(BaseProvider):
         backend = backends.backend_of(self.client, name=self._named(request), dialect=self._speaks(request))
         return Client(backend=backend, retries=tries if type(tries) is int and tries >= 0 else 0)
 
-    def _own(self, request: LLMCallRequest, asked: Request) -> tuple[Client, str]:
-        """The core's own client: for a deployment that is registered or that the environment describes, else for the
-        provider with its own key."""
-        provider = self._named(request)
-        entry = _deployment(provider, request.llm.llm_model_spec)
-        if entry is None:
-            return _everyone(), self._full(request)
-        if self.row is not None and entry.base_url is None and entry.model.startswith(f"{provider}/"):
-            entry = replace(entry, model=f"{self.row}/{entry.model.partition('/')[2]}")
-        elif asked.extra.get(self.dialect):  # nothing else takes what is asked
-            if entry.base_url is None:
-                raise InputError(
-                    f"the deployment {entry.name!r} ({entry.model}) does not take what is said in {self.dialect}",
-                    hint="name one that does, or leave vector_store_id and transformers of your own out",
-                )
-            entry = replace(entry, dialect=self.dialect)
-        return _client_of(entry), entry.name
-
     # ---- what is asked and answered -----------------------------------------------------------
 
     def _asked(self, request: LLMCallRequest, params: dict[str, Any]) -> Request:
         """The arguments as a request of the core. What a transformer of somebody else's says goes along verbatim.
         For models of its own the core leaves out what they refuse; for those of an injected client it is done here."""
+        from msgspec.structs import replace
+
+        from polyvox.types import Message, Request, Text
+
         fresh: dict[str, Any] = {}
         asked = Request(request.llm.llm_model_spec.model, (Message("user", (Text(request.llm.prompt),)),))
         if isinstance(params, Params):
@@ -142,13 +130,17 @@ class CoreProvider(BaseProvider):
         return replace(asked, extra={**asked.extra, dialect: {**asked.extra.get(dialect, {}), **own}})
 
     def _told(self, request: LLMCallRequest, params: dict[str, Any], response: Response) -> LLMCallResponse:
+        from msgspec.structs import replace
+
+        from polyvox import catalog
         from polyvox.client.money import PriceList
+        from polyvox.compat.llm_service.models.llm import LLMCallResponse
 
         model, provider = request.llm.llm_model_spec.model, response.provider or self._named(request)
         row = catalog.load().providers.get(provider)
         lost = params.losses if isinstance(params, Params) else ()
         response = replace(response, losses=tuple(dict.fromkeys((*lost, *response.losses))))
-        if response.cost.amount is None:
+        if response.cost.amount is None and self._is_injected:
             # Nobody bills what goes through somebody's own client; the catalog has the provider's prices all the same.
             prices = PriceList(catalog.load().info, provider, model, self._speaks(request))
             response = replace(response, cost=prices.bill(self._asked(request, params), response))
@@ -168,61 +160,13 @@ def _refuse_if_strict(losses: tuple[Loss, ...]) -> None:
         refuse_losses(losses)
 
 
-# ---- deployments that all four interfaces share ---------------------------------------------------
-
-
-def _deployment(provider: str, spec: LLMModelSpec) -> Entry | None:
-    """The deployment that a model's name means: one of that name, one of that model, or the environment's own, whose
-    key holds for all models of its provider. None where none is described."""
-    from polyvox.compat import shared
-
-    entry = shared.EVERYONE.get_by_name(spec.model)
-    # The provider that holds where nobody says one is no word against a deployment, unless it has that model itself.
-    unsaid = provider == LLMModelSpec.model_fields["provider"].default and not catalog.load().info(provider, spec.model)
-    if entry is not None and (unsaid or entry.model.startswith(f"{provider}/")):
-        return entry
-    full = f"{provider}/{spec.model}"
-    for entry in shared.EVERYONE.list_active():
-        if entry.model == full and entry.base_url is None:
-            return entry
-    said = shared.said()
-    if not said.keys() & {"api_key", "base_url"}:
-        return None
-    own = shared.deployment()
-    theirs = said["provider"].value.lower() if "provider" in said else "openai"
-    if own is None or theirs != provider:
-        return None
-    return replace(own, model=spec.model if own.base_url else full)
-
-
-@functools.cache
-def _everyone() -> Client:
-    from polyvox import Client
-    from polyvox.compat import shared
-
-    return Client(registry=shared.EVERYONE)
-
-
-_clients: dict[str, tuple[Entry, Client]] = {}
-_lock = threading.Lock()
-
-
-def _client_of(entry: Entry) -> Client:
-    """A client for one deployment; kept, for its connections, until the deployment is another."""
-    from polyvox import Client
-
-    with _lock:
-        held = _clients.get(entry.name)
-        if held is None or held[0] != entry:
-            held = _clients[entry.name] = (entry, Client(registry=[entry]))
-        return held[1]
-
-
 # ---- passages -------------------------------------------------------------------------------------
 
 
 def _found(response: Response) -> list[dict[str, Any]] | None:
     """The passages that searches in files found, as they were told; None where nothing was searched."""
+    from polyvox.types import Opaque
+
     searches = [
         part.raw for part in response.message.parts
         if type(part) is Opaque and part.type == _SEARCH and isinstance(part.raw, dict)

@@ -26,7 +26,7 @@ class ProviderFactory:
         """The provider of a name, for a client of its library. UnsupportedProviderError, with the names there are and
         the nearest, for one that is not known."""
         made = cls._names.get(name)(client)
-        made.name = name.strip().lower()
+        made.name = cls._names.known_as(name)
         return made
 
     @classmethod

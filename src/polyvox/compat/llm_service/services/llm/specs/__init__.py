@@ -4,10 +4,13 @@ and so on for each provider of the catalog. There is nothing to load: the regist
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from polyvox.compat.llm_service.models.llm.specs import ModelSpec, ModelSpecRegistry
 from polyvox.compat.llm_service.services.llm.specs.anthropic import create_anthropic_specs as create_anthropic_specs
 from polyvox.compat.llm_service.services.llm.specs.openai import create_openai_specs as create_openai_specs
+
+if TYPE_CHECKING:
+    from polyvox.compat.llm_service.models.llm.specs import ModelSpec
 
 __all__ = ["create_anthropic_specs", "create_openai_specs"]
 
@@ -20,5 +23,7 @@ def __getattr__(name: str) -> Callable[[], list[ModelSpec]]:
         wanted = name.removeprefix("create_").removesuffix("_specs")
         provider = next((known for known in catalog.load().providers if known.replace("-", "_") == wanted), None)
         if provider is not None:
+            from polyvox.compat.llm_service.models.llm.specs import ModelSpecRegistry
+
             return lambda: ModelSpecRegistry().list(provider)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

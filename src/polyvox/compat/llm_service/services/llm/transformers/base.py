@@ -4,21 +4,17 @@ dialect of the core, so one transformer writes them all; it calls nobody."""
 from __future__ import annotations
 
 import functools
-import json
 from abc import ABC, abstractmethod
-from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from msgspec import UNSET
-from msgspec.structs import replace
-
-from polyvox import catalog, dialects, profiles
 from polyvox.compat import names
 from polyvox.compat.errors import named, speaking
-from polyvox.compat.llm_service.models.llm import LLMCallRequest
-from polyvox.compat.llm_service.models.llm.specs import ModelSpec
 from polyvox.errors import InputError, PolyvoxError
-from polyvox.types import Loss, Message, Opaque, Request, Text, Thinking
+
+if TYPE_CHECKING:
+    from polyvox.compat.llm_service.models.llm import LLMCallRequest
+    from polyvox.compat.llm_service.models.llm.specs import ModelSpec
+    from polyvox.types import Loss, Request
 
 RESPONSES = "openai.responses"
 _FOUND = "file_search_call.results"
@@ -69,7 +65,9 @@ class ConfigTransformer(ABC):
     def validate_and_transform(self, request: LLMCallRequest) -> dict[str, Any]:
         """`transform`, with what the specification says of the request. TransformationError for a transformer that
         fails, and for one that gives no arguments."""
-        self.validate(request)
+        from polyvox.compat.llm_service.models.llm.request import checked_request
+
+        self.validate(checked_request(request))
         try:
             made = self.transform(request)
         except PolyvoxError as error:
@@ -113,10 +111,16 @@ class DialectTransformer(ConfigTransformer):
             return self._made(request)
 
     def _made(self, request: LLMCallRequest) -> Params:
-        from polyvox.compat import shared  # it reads registries: loaded with the first request
+        import json
+        from datetime import UTC, datetime
 
-        spec = request.llm.llm_model_spec
-        provider = self.provider or spec.provider
+        from polyvox import catalog, dialects, profiles
+        from polyvox.compat import shared
+        from polyvox.compat.llm_service.models.llm.request import checked_request
+        from polyvox.types import Loss
+
+        spec = checked_request(request).llm.llm_model_spec
+        provider = self.provider or shared.IN_CATALOG.get(spec.provider, spec.provider)
         known = shared.info(spec.model, provider)
         asked = self._asked(request)
         fitted, losses = profiles.fit(asked, profiles.profile_of(f"{provider}/{spec.model}", known))
@@ -134,6 +138,11 @@ class DialectTransformer(ConfigTransformer):
 
     def _without_refused(self, request: LLMCallRequest, asked: Request) -> tuple[Request, tuple[Loss, ...]]:
         """Without what the specification alone says that the model refuses."""
+        from msgspec import UNSET
+        from msgspec.structs import replace
+
+        from polyvox.types import Loss
+
         refused = self.model_spec.not_taken(request.llm.llm_model_spec) if self.model_spec is not None else []
         fields = [_FIELDS.get(name, name) for name in refused]
         said = [name for name in fields if getattr(asked, name, UNSET) is not UNSET]
@@ -142,6 +151,8 @@ class DialectTransformer(ConfigTransformer):
 
     def _asked(self, request: LLMCallRequest) -> Request:
         """The request as the core says it."""
+        from polyvox.types import Message, Request, Text, Thinking
+
         spec = request.llm.llm_model_spec
         said = spec.config()
         fields: dict[str, Any] = {name: said[name] for name in _SAME if name in said}
@@ -157,6 +168,10 @@ class DialectTransformer(ConfigTransformer):
                 param="vector_store_id",
                 hint='use a model of the provider "openai", or leave vector_store_id out',
             )
+        from msgspec.structs import replace
+
+        from polyvox.types import Opaque
+
         search = {
             "type": "file_search",
             "vector_store_ids": [request.llm.vector_store_id],

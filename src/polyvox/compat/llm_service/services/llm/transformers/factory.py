@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
-import logging
 from typing import ClassVar
 
-from polyvox import catalog
-from polyvox.compat.llm_service.models.llm.specs.registry import ModelSpecRegistry
 from polyvox.compat.llm_service.services.llm.registered import Names
 from polyvox.compat.llm_service.services.llm.transformers.base import ConfigTransformer, of_dialect
 from polyvox.compat.llm_service.services.llm.transformers.openai import OpenAITransformer
 
-log: logging.Logger = logging.getLogger("polyvox.llm_service")
-
 
 def _usual(provider: str) -> type[ConfigTransformer]:
+    from polyvox import catalog
+
     return of_dialect(catalog.load().providers[provider].dialect)
 
 
@@ -34,9 +30,15 @@ class TransformerFactory:
     def create(cls, provider: str, model: str | None = None) -> ConfigTransformer:
         """The transformer for a provider, with the specification of the model where the registry has one.
         UnsupportedProviderError where there is none."""
+        import inspect
+        import logging
+
+        from polyvox.compat.llm_service.models.llm.specs.registry import ModelSpecRegistry
+
         kind = cls._names.get(provider)
         spec = None if model is None else ModelSpecRegistry().get(provider, model)
         if spec is None and model is not None:
+            log = logging.getLogger("polyvox.llm_service")
             log.debug("no specification of %s/%s: what it takes is not checked", provider, model)
         try:
             inspect.signature(kind).bind(model_spec=spec)

@@ -1,0 +1,7 @@
+"""Not in this version: who imports it is told what it comes with, and what works meanwhile."""
+
+from __future__ import annotations
+
+from polyvox.compat.waiting import not_yet
+
+raise not_yet(__name__, "audio processing", "polyvox.Client(...).audio, which transcribes and speaks,")
