@@ -8,6 +8,7 @@ import signal
 import pytest
 
 from polyvox.keys import secret
+from tests import examples, left_behind
 from tests.engines import write_models
 from tests.interfaces.ran import note_them
 
@@ -18,13 +19,30 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 def pytest_configure(config):
     """Where POLYVOX_RAN names a file, it is told there how each test ended."""
+    examples.forgive_a_busy_machine()
     note_them(config)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """What makes up its examples tries a quarter of them on every day."""
+    examples.settle(items, config.getoption("markexpr"))
 
 
 def pytest_collection_finish(session):
     """Twenty thousand tests are millions of objects, which every collection in any of them would walk through."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_is_left_behind(request):
+    """Whatever the tests of a module said to the process, the next module does not hear: an error that names both."""
+    before = left_behind.state()
+    yield
+    if left := left_behind.changes(before):
+        left_behind.put_back(before)
+        pytest.fail(f"{request.node.nodeid} leaves in the process: {'; '.join(left)}", pytrace=False)
 
 
 @pytest.fixture(autouse=True)

@@ -147,7 +147,11 @@ for gone in ("fork", "register_at_fork", "getuid", "geteuid"):
     if hasattr(os, gone):
         delattr(os, gone)
 for name in {modules!r}:
-    importlib.import_module(name)
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        if type(error).__name__ != "NotYetError":  # what a document names and this version does not have says so
+            raise
 import polyvox
 print(polyvox.ask("hello", model="demo").model)
 """
