@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from benchmarks import codecs
-from benchmarks.contestants import BASE, FILES, NAMES
+from benchmarks.contestants import BASE, FILES, NAMES, OTHERS
 from benchmarks.figures import FULL as FULL_SIZE
 from benchmarks.figures import QUICK as QUICK_SIZE
 from benchmarks.figures import ROOMS, Size, of_room
@@ -45,12 +45,25 @@ CELLS = {
 FACES = [f"polyvox.compat.{name}" for name in ("creative_services", "ai_utilities", "llm_service", "ttt")]
 """The documented interfaces, each of which a program imports alone."""
 
+INSIDE = (
+    "import polyvox.compat.ttt.config",
+    "import polyvox.compat.ttt.api",
+    "from polyvox.compat.ai_utilities import AiSettings",
+    "import polyvox.compat.llm_service.models.llm",
+    "import polyvox.compat.llm_service.services.llm",
+)
+"""What of them programs import directly."""
+
+BESIDE = ("import pydantic.main", "import pydantic_settings")
+"""What the values and settings of other libraries cost to load, and AiSettings cannot do without."""
+
 STARTS = {
     "bare python": ["-c", "pass"],
     "import asyncio, msgspec": ["-c", "import asyncio, msgspec"],
     "import polyvox": ["-c", "import polyvox"],
     "import polyvox; polyvox.AsyncClient": ["-c", "import polyvox; polyvox.AsyncClient"],
     **{f"import {name}": ["-c", f"import {name}"] for name in FACES},
+    **{code: ["-c", code] for code in (*INSIDE, *BESIDE)},
     "polyvox --version": [str(Path(sys.executable).with_name("polyvox")), "--version"],
 }
 
@@ -58,9 +71,9 @@ STARTS = {
 class Process:
     """A child that answers every order with one line; it ends when its standard input does."""
 
-    def __init__(self, module: str, *arguments: str, cpu: int | None) -> None:
+    def __init__(self, module: str, *arguments: str, cpu: int | None, python: str = sys.executable) -> None:
         pin = [] if cpu is None else ["--cpu", str(cpu)]
-        command = [sys.executable, "-m", module, *arguments, *pin]
+        command = [python, "-m", module, *arguments, *pin]
         self.child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def line(self) -> str:
@@ -103,6 +116,13 @@ class Plan(NamedTuple):
     codec_seconds: float
     size: Size
     uvloop: bool = False
+    others: str = sys.executable
+
+    def worker(self, name: str, cpu: int | None) -> Process:
+        """A process of a contestant."""
+        loop = ["--uvloop"] if self.uvloop else []
+        python = self.others if name in OTHERS else sys.executable
+        return Process("benchmarks.worker", name, *loop, cpu=cpu, python=python)
 
 
 FULL = Plan(rounds=5, seconds=0.4, starts=7, clients=500, codec_seconds=0.05, size=FULL_SIZE)
@@ -111,7 +131,7 @@ QUICK = Plan(rounds=1, seconds=0.2, starts=3, clients=25, codec_seconds=0.02, si
 
 def measure_cpu(names: list[str], url: str, plan: Plan, cpu: int | None, errors: dict[str, str]) -> dict[str, Any]:
     """CPU microseconds a call or chunk: medians over the rounds, in each of which every contestant runs."""
-    workers = {name: Process("benchmarks.worker", name, *_loop(plan), cpu=cpu) for name in names}
+    workers = {name: plan.worker(name, cpu) for name in names}
     samples: dict[str, dict[str, list[float]]] = {name: {} for name in names}
     try:
         for turn in range(plan.rounds):
@@ -170,10 +190,6 @@ def measure_starts(times: int, errors: dict[str, str]) -> dict[str, dict[str, fl
     }
 
 
-def _loop(plan: Plan) -> list[str]:
-    return ["--uvloop"] if plan.uvloop else []
-
-
 def _children_cpu() -> float:
     """User and system seconds of all children that ended; os.times would count in whole ticks."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -186,7 +202,7 @@ def measure_clients(names: list[str], url: str, plan: Plan, cpu: int | None, err
     for name in names:
         if name in errors:
             continue
-        worker = Process("benchmarks.worker", name, *_loop(plan), cpu=cpu)
+        worker = plan.worker(name, cpu)
         try:
             clients = plan.clients // 20 if name in FILES else plan.clients
             answer = worker.order(base_url=url + "/v1", clients=max(clients, 1))
@@ -239,6 +255,7 @@ def run(names: list[str], rooms: list[str], plan: Plan, command: str) -> dict[st
         "command": command,
         "rounds": plan.rounds,
         "loop": "uvloop" if plan.uvloop else "asyncio",
+        "versions": versions([name for name in names if name in cpu], plan.others),
         "cpu": cpu,
         "codecs": codec,
         "start": start,
@@ -246,6 +263,16 @@ def run(names: list[str], rooms: list[str], plan: Plan, command: str) -> dict[st
         "rooms": room,
         "errors": errors,
     }
+
+
+def versions(names: list[str], python: str) -> dict[str, str]:
+    """The versions of the libraries that took part, by package."""
+    packages = [OTHERS[name] for name in names if name in OTHERS]
+    if not packages:
+        return {}
+    code = "import sys, importlib.metadata as m; print(*[m.version(name) for name in sys.argv[1:]])"
+    told = subprocess.run([python, "-c", code, *packages], check=True, capture_output=True, text=True).stdout.split()
+    return dict(zip(packages, told, strict=True))
 
 
 def _processor() -> str:
@@ -265,8 +292,12 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="What a call costs, against raw aiohttp.")
     parser.add_argument("--quick", action="store_true", help="under half a minute: rough figures")
     parser.add_argument(
-        "--only", action="append", choices=(*NAMES, *ROOMS), metavar="NAME",
-        help=f"a contestant ({', '.join(NAMES)}) or a room by itself ({', '.join(ROOMS)}); may repeat",
+        "--only", action="append", choices=(*NAMES, *OTHERS, *ROOMS), metavar="NAME",
+        help=f"a contestant ({', '.join((*NAMES, *OTHERS))}) or a room by itself ({', '.join(ROOMS)}); may repeat",
+    )  # fmt: skip
+    parser.add_argument(
+        "--others", metavar="PYTHON",
+        help=f"measure other libraries too, by an interpreter that has {', '.join(OTHERS.values())}",
     )  # fmt: skip
     parser.add_argument(
         "--history", type=int, metavar="CALLS", help="calls to load before the usage of a month is asked for: 1,000,000"
@@ -278,7 +309,10 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.uvloop and fastest_loop() is asyncio.new_event_loop:
         parser.error("uvloop is not installed")
-    wanted = [name for name in NAMES if not options.only or name in options.only or name == BASE]
+    if options.only and set(options.only) & set(OTHERS) and options.others is None:
+        parser.error("say --others PYTHON, the interpreter of an environment that has them")
+    there = (*NAMES, *OTHERS) if options.others is not None else NAMES
+    wanted = [name for name in there if not options.only or name in options.only or name == BASE]
     rooms = [name for name in ROOMS if not options.only or name in options.only]
     page = options.write.read_text(encoding="utf-8") if options.write else ""
     if options.write:
@@ -287,10 +321,11 @@ def main(argv: list[str] | None = None) -> int:
         except ValueError as error:
             parser.error(f"{options.write}: {error}")
     given = sys.argv[1:] if argv is None else argv
-    plan = (QUICK if options.quick else FULL)._replace(uvloop=options.uvloop)
+    plan = (QUICK if options.quick else FULL)._replace(uvloop=options.uvloop, others=options.others or sys.executable)
     if options.history is not None:
         plan = plan._replace(size=plan.size._replace(history=options.history))
-    results = run(wanted, rooms, plan, " ".join(["python -m benchmarks", *given]))
+    shown = ["PYTHON" if word == options.others else word for word in given]  # where it is says nothing to others
+    results = run(wanted, rooms, plan, " ".join(["python -m benchmarks", *shown]))
     report = markdown(results)
     print(report)
     print(json.dumps(results, separators=(",", ":")))

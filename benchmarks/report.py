@@ -43,6 +43,7 @@ def markdown(results: dict[str, Any]) -> str:
     parts = [f"{results['when']}; Python {results['python']}, {results['machine']}; `{results['command']}`."]
     parts += [
         _costs(results["cpu"], results["loop"]),
+        _versions(results["versions"]),
         _dearer(results["cpu"]),
         _codecs(results["codecs"]),
         _ratios(results["codecs"]),
@@ -64,6 +65,10 @@ def _costs(cpu: dict[str, dict[str, float]], loop: str) -> str:
             line += ["–" if own is None else _figure(own), "–" if own is None or not raw else f"{own / raw:.2f}"]
         lines.append(line)
     return _table(lines)
+
+
+def _versions(found: dict[str, str]) -> str:
+    return f"Versions: {', '.join(f'{name} {version}' for name, version in found.items())}." if found else ""
 
 
 def _dearer(cpu: dict[str, dict[str, float]]) -> str:

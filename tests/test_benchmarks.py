@@ -1,11 +1,14 @@
 """What the benchmark says: what costs more than it may says why, or that nobody knows; a room's figures stand beside
 the least they could be, and what is not as was promised is told."""
 
+import ast
 from importlib import import_module
+from importlib.util import find_spec
 
 import pytest
+from benchmarks.__main__ import STARTS, main
 from benchmarks.codecs import LIMIT, REASONS, YARDSTICK, cases
-from benchmarks.contestants import BASE, FILES
+from benchmarks.contestants import BASE, FILES, OTHERS
 from benchmarks.contestants import NAMES as CONTESTANTS
 from benchmarks.figures import ROOMS, Figure, Size, of_room
 from benchmarks.report import MOST_TIMES, WHY_DEARER, markdown
@@ -15,7 +18,7 @@ from polyvox.dialects import NAMES
 
 def report(codecs=(), **measured):
     facts = {"when": "today", "python": "3", "machine": "m", "command": "c", "loop": "asyncio"}
-    nothing = {"cpu": {}, "codecs": dict(codecs), "start": {}, "clients": {}, "rooms": {}, "errors": {}}
+    nothing = {"cpu": {}, "codecs": dict(codecs), "start": {}, "clients": {}, "rooms": {}, "versions": {}, "errors": {}}
     return markdown(facts | nothing | measured)
 
 
@@ -23,6 +26,17 @@ def test_every_reason_is_for_an_operation_that_is_measured():
     assert {name for _, name in REASONS} <= set(NAMES) - {YARDSTICK}
     for operation, name in REASONS:
         assert operation in cases(name)
+
+
+def test_every_start_that_is_measured_imports_what_there_is():
+    for arguments in STARTS.values():
+        if arguments[0] == "-c":
+            for line in ast.walk(ast.parse(arguments[1])):
+                named = [line.module] if isinstance(line, ast.ImportFrom) else []
+                named += [one.name for one in line.names] if isinstance(line, ast.Import) else []
+                assert all(find_spec(name) is not None for name in named)
+                if isinstance(line, ast.ImportFrom):
+                    assert all(one.name in dir(import_module(line.module)) for one in line.names)
 
 
 def test_every_operation_of_every_dialect_can_be_measured():
@@ -49,6 +63,19 @@ def test_a_contestant_that_costs_more_than_it_may_says_why_and_one_that_does_not
     shown = report(cpu={BASE: {cell: 100.0}, name: {cell: 100.0 * most + 50}})
     assert f"{name}, {most + 0.5:.2f} (at most {most:g}): {why}" in shown
     assert "at most" not in report(cpu={BASE: {cell: 100.0}, name: {cell: 100.0 * most}})
+
+
+def test_the_versions_of_other_libraries_are_told():
+    assert "Versions: litellm 1.2, any-llm-sdk 3." in report(versions={"litellm": "1.2", "any-llm-sdk": "3"})
+    assert "Versions" not in report()
+
+
+def test_other_libraries_are_measured_by_an_interpreter_that_has_them(capsys):
+    for name in OTHERS:
+        assert find_spec(f"benchmarks.contestants.{name}") is not None
+    with pytest.raises(SystemExit):
+        main(["--only", next(iter(OTHERS))])
+    assert "--others PYTHON" in capsys.readouterr().err
 
 
 def test_reasons_limits_and_files_are_those_of_contestants():

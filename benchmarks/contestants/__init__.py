@@ -5,6 +5,10 @@ NAMES = (
     "raw_aiohttp", "raw_chunks", "polyvox_async", "polyvox_sync", "polyvox_pool", "polyvox_relaxed", "polyvox_commit",
     "openai_async", "openai_sync",
 )  # fmt: skip
+OTHERS = {
+    "litellm": "litellm", "any_llm": "any-llm-sdk", "pydantic_ai": "pydantic-ai-slim", "langchain": "langchain-openai",
+}  # fmt: skip
+"""Contestants that need an environment of their own, and the package whose version is told."""
 BASE = "raw_aiohttp"
 PROMPT = "Say something about foxes and dogs."
 
