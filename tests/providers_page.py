@@ -147,6 +147,7 @@ DATA = Path(polyvox.__file__).parent / "data"
 EXAMPLES = {"endpoint": "https://my-resource.openai.azure.com", "project": "my-project", "region": "us-east-1",
             "host": "https://my-workspace.cloud.databricks.com"}  # fmt: skip
 """What an option may look like, where an address needs one that has no usual value."""
+NO_HABITS = "None is known: it is asked as the inventor of the protocol is."
 MANY = 150
 """More models than this are too many to read: of those, the ones are listed whose makers are providers here."""
 MAKERS = {"google": "gemini", "x-ai": "xai", "mistralai": "mistral", "z-ai": "zai", "moonshotai": "moonshot"}
@@ -169,8 +170,8 @@ def about(row):
         f"Made from `data/` as of {made_on()}; a model is named `{row.name}/MODEL`. [All providers](../providers.md)",
         facts(row),
         first_call(row),
-        "## Habits" if row.quirks else "",
-        "\n".join(f"* `{quirk}`: {QUIRKS[quirk]}" for quirk in sorted(row.quirks)),
+        "## Habits",
+        "\n".join(f"* `{quirk}`: {QUIRKS[quirk]}" for quirk in sorted(row.quirks)) or NO_HABITS,
         models(row),
         families(row),
         losses(row),

@@ -16,6 +16,7 @@ import pytest
 
 import polyvox
 from tests import docs_pages, providers_page, reference_pages
+from tests.left_behind import nothing_left
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -34,12 +35,42 @@ def test_what_is_made_is_up_to_date(made):
 
 def test_a_page_out_of_date_is_named_and_written(made, monkeypatch, tmp_path):
     monkeypatch.setattr(docs_pages, "DOCS", shutil.copytree(DOCS, tmp_path / "docs"))
+    shutil.copy(ROOT / "README.md", tmp_path)
+    docs_pages.write(made)
     (tmp_path / "docs/providers/openai.md").write_text("# OpenAI\n")
     (tmp_path / "docs/providers/gone.md").write_text("# Gone\n")
     (tmp_path / "docs/llms.txt").unlink()
-    assert docs_pages.stale(made) == ["llms.txt", "providers/gone.md", "providers/openai.md"]
+    compared = tmp_path / "docs/compared.md"
+    compared.write_text(re.sub(r"(?<=polyvox, async \| )[\d.]+", "0.1", compared.read_text()))
+    assert docs_pages.stale(made) == ["compared.md", "llms.txt", "providers/gone.md", "providers/openai.md"]
     monkeypatch.setattr(sys, "argv", ["docs_pages", "--write"])
     assert docs_pages.main() == 0 and not docs_pages.stale(made)
+
+
+MEASURED = """\
+| contestant | loop | chat c1 µs | × raw | chat c64 µs | × raw | burst c1 µs/chunk | × raw |
+| --- | --: | --: | --: | --: | --: | --: | --: |
+| raw_aiohttp | asyncio | 197 | 1.00 | 105 | 1.00 | 6.76 | 1.00 |
+| polyvox_async | asyncio | 221 | 1.12 | 125 | 1.19 | 5.50 | 0.81 |
+| polyvox_sync | own | 231 | 1.18 | 132 | 1.26 | 5.18 | 0.77 |
+| openai_async | asyncio | 1341 | 6.81 | 1488 | 14.23 | 115 | 17.06 |
+| openai_sync | none | 1226 | 6.23 | 1291 | 12.35 | 104 | 15.44 |
+"""
+
+
+def test_what_calls_cost_is_quoted_as_it_was_measured_and_nothing_else_is_said_of_speed():
+    assert docs_pages.ratios(MEASURED).splitlines()[2::2] == [
+        "| polyvox, async | 1.1 | 1.2 | 0.81 |", "| openai, async | 6.8 | 14 | 17 |",
+    ]  # fmt: skip
+    table = docs_pages.ratios((DOCS / "performance.md").read_text(encoding="utf-8"))
+    begin, end = docs_pages.MARKS
+    for path in docs_pages.QUOTING:
+        text = (DOCS / path).read_text(encoding="utf-8")
+        before, _, rest = text.partition(begin)
+        shown, _, after = rest.partition(end)
+        assert shown.strip() == table, "run: python -m tests.docs_pages --write"
+        assert "performance.md" in before + after
+        assert not re.search(r"\d times (faster|slower|as fast)|\d ?(µs|ms)\b|\d+x\b", before + after)
 
 
 def test_the_site_names_every_page_once():
@@ -51,7 +82,11 @@ def test_the_list_for_programs_names_every_page_with_its_first_sentence():
     assert lines[0] == "# polyvox" and lines[2].startswith("> One voice for every model")
     listed = [re.fullmatch(r"- \[(.+?)\]\((.+?)\): (.+)", line) for line in lines if line.startswith("- ")]
     assert sorted(line[2] for line in listed) == PAGES
-    assert "- [Tutorial](tutorial.md): All of this runs offline with the built-in model `demo`." in lines
+    about = {line[2]: line[3] for line in listed}
+    assert about["tutorial.md"].startswith("All of this runs offline with the built-in model `demo`")
+    assert about["providers/groq.md"].endswith("a model is named `groq/MODEL`.")
+    # A reader learns what a page is about, and not where it comes from.
+    assert not [page for page, words in about.items() if words.startswith(("Generated", "Made from", "The tables of"))]
 
 
 def anchors(text):
@@ -92,7 +127,8 @@ def test_the_site_builds_without_a_warning(tmp_path):
     )
     assert done.returncode == 0 and "No issues found" in done.stdout + done.stderr, done.stdout + done.stderr
     for page in PAGES:
-        assert (tmp_path / "site" / page.removesuffix(".md") / "index.html").is_file(), page
+        built = tmp_path / "site" / page.removesuffix(".md").removesuffix("index") / "index.html"
+        assert built.is_file(), page
     assert (tmp_path / "site/llms.txt").read_text() == (DOCS / "llms.txt").read_text()
 
 
@@ -130,7 +166,8 @@ def test_examples_in_docstrings_are_true(module, monkeypatch, tmp_path):
     for name in ("HOME", "POLYVOX_HOME"):
         monkeypatch.setenv(name, str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    done = doctest.testmod(importlib.import_module(module))
+    with nothing_left():
+        done = doctest.testmod(importlib.import_module(module))
     assert done.attempted and not done.failed
 
 
@@ -152,6 +189,16 @@ def test_a_provider_page_says_what_is_known_of_its_models(made):
     assert cells[1:3] == ["128,000", "16,384"] and cells[3:6] == ["0.15", "0.6", "0.075"]
     assert "vision" in cells[6] and "until 2027-01-14" in cells[7]
     assert "refuses: stop" in page
+
+
+def test_every_provider_page_tells_key_habits_models_and_losses(made):
+    for row in providers_page.asked_over_http():
+        page = made[f"providers/{row.name}.md"]
+        for told in ("\n| key | ", "\n## Habits\n", "\n## Models\n", "\n## What cannot be said here\n"):
+            assert told in page, f"{row.name}: {told}"
+        habits = page.split("## Habits\n")[1].split("\n## ")[0].strip()
+        assert habits.count("\n* ") + habits.startswith("* ") == len(row.quirks)
+        assert row.quirks or habits == providers_page.NO_HABITS
 
 
 def test_every_provider_that_is_asked_over_http_has_a_page():
@@ -244,7 +291,7 @@ def test_the_public_names_are_a_promise_with_a_way_to_take_one_back():
 
 
 def test_the_examples_are_typed_strictly_and_a_misspelt_option_is_found(tmp_path):
-    pages = [ROOT / "README.md", DOCS / "tutorial.md", DOCS / "testing.md", *DOCS.glob("howto/*.md")]
+    pages = [ROOT / "README.md", DOCS / "index.md", DOCS / "tutorial.md", DOCS / "testing.md", *DOCS.glob("howto/*.md")]
     for page in pages:
         for number, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)):
             (tmp_path / f"{page.stem.replace('-', '_')}_{number}.py").write_text(block)
