@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import tomllib
 from pathlib import Path
 
@@ -186,9 +187,12 @@ def test_a_simulator_says_what_the_page_shows():
         stderr=subprocess.PIPE,
         text=True,
     ) as started:
+        late = threading.Timer(60, started.kill)
+        late.start()
         first = started.stdout.readline().strip()
         started.terminate()
         rest = started.stderr.read().splitlines()
+        late.cancel()
     assert started.returncode == 0
     port = first.rpartition(":")[2]
     assert [line.replace(port, "8089") for line in (first, *rest[: len(notes)])] == [address, *notes]

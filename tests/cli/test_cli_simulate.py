@@ -4,6 +4,8 @@ it ends well however it is ended."""
 import json
 import re
 import signal
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 
@@ -56,6 +58,31 @@ def test_the_first_line_is_the_address_and_it_ends_well_when_told(simulate, numb
         f"export CO_API_URL={url}",
     }
     assert "requests 1, answers 1 (0 streams), errors none, faults none" in err and "Traceback" not in err
+
+
+TOLD_AT_ANY_MOMENT = """
+import os, signal, sys, threading
+from polyvox.cli import simulate
+
+def each_line(frame, event, argument):
+    if frame.f_globals["__name__"] in ("threading", "queue"):
+        signal.raise_signal(signal.SIGTERM)
+        return each_line
+
+with simulate._signals() as told:
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    sys.settrace(each_line)
+    simulate._until(told)
+sys.settrace(None)
+print("ended")
+"""
+
+
+def test_it_ends_whatever_it_does_in_the_moment_in_which_it_is_told():
+    done = subprocess.run(
+        [sys.executable, "-c", TOLD_AT_ANY_MOMENT], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.stdout.strip(), done.returncode) == ("ended", 0), done.stderr
 
 
 def test_each_request_is_a_line_when_that_is_wanted_and_keys_are_in_none(simulate):

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -85,8 +85,7 @@ def simulate_command(
     )
     with _signals() as told, simulator:
         _introduce(simulator)
-        while not told.wait(_LOOK_UP):
-            pass
+        _until(told)
     _print_counts(simulator.counts, as_json=as_json)
 
 
@@ -101,15 +100,24 @@ def _key(said: str) -> str:
 
 
 @contextmanager
-def _signals() -> Iterator[threading.Event]:
-    """Set when somebody wants this to end: Ctrl-C, or whoever stops services."""
-    told = threading.Event()
-    before = {number: signal.signal(number, lambda *_: told.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+def _signals() -> Iterator[SimpleQueue[int]]:
+    """Gets the signals that say that this is to end: of Ctrl-C, or of whoever stops services. A queue and no
+    `threading.Event`, whose lock the thread that waits may hold in the moment in which its handler wants it."""
+    told: SimpleQueue[int] = SimpleQueue()
+    before = {number: signal.signal(number, lambda one, _: told.put(one)) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield told
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _until(told: SimpleQueue[int]) -> None:
+    """Wait for a signal."""
+    while True:
+        with suppress(Empty):
+            told.get(timeout=_LOOK_UP)
+            return
 
 
 def _introduce(simulator: Simulator) -> None:
