@@ -65,7 +65,7 @@ def live(place, base_url, diary, name, workers):
             os.write(handle, f"{user} {answer.usage.input} {answer.usage.output} {answer.cost.amount:f}\n".encode())
 
     async def all_of_them():
-        database = Database(place)
+        database = Database(place, patience=10)  # they die by being killed, not of a disk that is busy
         facts = {"settings": settings(base_url), "max_tokens": 100, "retries": 0}
         async with AsyncClient(MODEL, ledger=Ledger(database), budgets=money(database), **facts) as client:
             await asyncio.gather(*[worker(client, number) for number in range(int(workers))])

@@ -111,13 +111,14 @@ def nothing_left():
 
 
 def _handlers(name):
-    """Those that do something, and not for the runner."""
+    """Those that do something, and neither for the runner nor for the command line, which takes its last one away when
+    it is run again."""
     log = logging.getLogger(None if name == "root" else name)
-    return [one for one in log.handlers if not (_of_the_runner(one) or isinstance(one, logging.NullHandler))]
+    return [one for one in log.handlers if not (_is_passing(one) or isinstance(one, logging.NullHandler))]
 
 
-def _of_the_runner(handler):
-    return type(handler).__module__.startswith("_pytest")
+def _is_passing(handler):
+    return type(handler).__module__.startswith(("_pytest", "polyvox.cli"))
 
 
 def _names(before, now):

@@ -146,7 +146,7 @@ def test_a_question_may_say_how_long_its_model_stays_loaded(run, simulator):
     assert run("ask", "-m", "small", "--keep-alive", "3h", "hi").exit_code == 0
     assert run("models", "running").stdout.splitlines()[1].endswith("3 h")
     elsewhere = run("ask", "-m", "demo", "--keep-alive", "3h", "hi")
-    assert elsewhere.exit_code == 0 and "keys of another dialect" in elsewhere.stderr
+    assert elsewhere.exit_code == 0 and "these keys belong to ollama.chat" in elsewhere.stderr
     assert run("ask", "-m", "demo", "--keep-alive", "soon", "hi").exit_code == output.USAGE
 
 

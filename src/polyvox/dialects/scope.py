@@ -30,7 +30,7 @@ class Scope:
             return {}
         for other, keys in extra.items():
             if other != self.NAME:
-                self.lose(at_field(field, f"extra.{other}"), "keys of another dialect", weight(other, keys))
+                self.lose(at_field(field, f"extra.{other}"), f"these keys belong to {other}", weight(other, keys))
         return extra.get(self.NAME, {})
 
     def is_foreign(self, origin: str | None) -> bool:
