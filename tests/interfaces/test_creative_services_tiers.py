@@ -131,6 +131,7 @@ def test_a_tier_is_resolved_and_then_asked_as_by_a_client(row, world):
     )
     assert type(response) is type(direct)
     assert (response.raw.deployment, response.content) == (entry.name, direct.content)
+    assert STORY in response.content  # it is told again by who answers here
     one, other = (json.loads(asked.body) for asked in world.requests)
     assert one == other and 77 in one.values()
 
