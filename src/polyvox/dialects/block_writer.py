@@ -25,9 +25,9 @@ class Open:
     CALL: ClassVar[str]
 
     def __init__(self, part: int, kind: str, custom: bool = False) -> None:
-        self.part = part
-        self.kind = kind
-        self.custom = custom
+        self.part: int = part
+        self.kind: str = kind
+        self.custom: bool = custom
         self.pieces: list[str] = []
 
     def holds_back(self) -> bool:

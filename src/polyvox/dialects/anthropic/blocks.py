@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 from polyvox.dialects import Endpoint
@@ -44,7 +44,7 @@ class Scope(BaseScope):
     """One encoding: its endpoint, its losses, and whether the endpoint holds to the strict version."""
 
     __slots__ = ("strict_version",)
-    NAME = NAME
+    NAME: ClassVar[str] = NAME
 
     def __init__(self, at: Endpoint) -> None:
         super().__init__(at)

@@ -3,7 +3,7 @@ It knows no block."""
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from polyvox.dialects import Endpoint
 from polyvox.dialects.bedrock.facts import CACHE_TTLS, NAME
@@ -18,11 +18,11 @@ class Scope(BaseScope):
     """One encoding: its endpoint, its losses, and how many documents it has named."""
 
     __slots__ = ("documents",)
-    NAME = NAME
+    NAME: ClassVar[str] = NAME
 
     def __init__(self, at: Endpoint) -> None:
         super().__init__(at)
-        self.documents = 0
+        self.documents: int = 0
 
     def cache(self, hint: CacheHint | None, field: str) -> list[Block]:
         """A cache hint as the block that stands behind its part; none without one."""

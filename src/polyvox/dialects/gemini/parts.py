@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import unquote_to_bytes, urlsplit
 
 import msgspec
@@ -51,7 +51,7 @@ class Scope(BaseScope):
     """One encoding: its endpoint and its losses."""
 
     __slots__ = ()
-    NAME = NAME
+    NAME: ClassVar[str] = NAME
 
     def proof(self, part: Text | ToolCall, where: str) -> Json:
         """The signature of a part, which goes back on that part and to nobody but its maker."""

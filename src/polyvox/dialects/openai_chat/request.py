@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from msgspec import UNSET, UnsetType
 
@@ -72,7 +72,7 @@ class _Out(Scope):
     """Where a request is being written to, and what of it is remembered."""
 
     __slots__ = ("called", "refused")
-    NAME = NAME
+    NAME: ClassVar[str] = NAME
 
     def __init__(self, at: Endpoint) -> None:
         super().__init__(at)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import base64
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 from polyvox.dialects import SHAPE_ERRORS, Endpoint, Peek, Reply, encode_json
 from polyvox.dialects.errors_on_wire import headers_of, kind_of, status_of
@@ -48,7 +48,7 @@ class Saying(Answering, Scope):
     """What writing one answer carries along."""
 
     __slots__ = ()
-    NAME = NAME
+    NAME: ClassVar[str] = NAME
 
     def __init__(self) -> None:
         super().__init__(Endpoint())

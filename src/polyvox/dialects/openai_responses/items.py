@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from polyvox.dialects import Endpoint
 from polyvox.dialects.openai_responses.facts import (
@@ -49,7 +49,7 @@ class Scope(BaseScope):
     """One encoding: its endpoint, its losses, and the calls so far."""
 
     __slots__ = ("called", "kinds", "stored")
-    NAME = NAME
+    NAME: ClassVar[str] = NAME
 
     def __init__(self, at: Endpoint, stored: bool = True) -> None:
         super().__init__(at)
