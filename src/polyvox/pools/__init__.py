@@ -72,6 +72,7 @@ class Pools:
         self._lock = threading.RLock()
         self._members: dict[str, Member] = {}
         self._before: dict[str, Member] = {}  # as they were; what was learned of them holds for who comes after them
+        self._pauses: dict[tuple[Any, ...], Pause] = {}  # of the members, by what their calls count in
         self._unlisted: dict[str, Entry] = {}  # models that were named in a list, and are in no registry
         self._pools: dict[tuple[str, ...], Pool | AutoRoute] = {}
         self._version: object = None
@@ -93,7 +94,7 @@ class Pools:
     def after_fork(self) -> None:
         """In a child: what is in flight is the parent's."""
         self._lock = threading.RLock()
-        self._members, self._before, self._pools, self._version = {}, {}, {}, None
+        self._members, self._before, self._pauses, self._pools, self._version = {}, {}, {}, {}, None
 
     # ---- which pool ---------------------------------------------------------------------------
 
@@ -192,6 +193,7 @@ class Pools:
         self._members = {
             name: member for name, member in self._members.items() if not made_anew and held.get(name) == member.entry
         }
+        self._pauses = {_quota(one.entry): one.learned.pause for one in reversed(self._members.values())}
 
     def _pool(
         self,
@@ -226,6 +228,9 @@ class Pools:
         if found is None or found.entry != entry:
             made, before = self._make(entry), self._before.get(entry.name)
             same = before is not None and _place(before.entry) == _place(entry)
+            # Who has the same model with the same key shares a pause: their calls count in one quota. Of other models
+            # of a key nobody knows that: at many providers each has its own.
+            quota = _quota(entry)
             found = self._members[entry.name] = Member(
                 entry,
                 made.deployment,
@@ -233,17 +238,11 @@ class Pools:
                 rates=made.rates,
                 before=before if same else None,
                 budget=self.shared.rule().budget,
-                pause=self._pause_of(entry),
+                pause=self._pauses.get(quota),
             )
+            self._pauses.setdefault(quota, found.learned.pause)
             found.listen(self.shared.clock)
         return found
-
-    def _pause_of(self, entry: Entry) -> Pause | None:
-        """The pause of who has the same model with the same key: their calls count in one quota. Of other models of a
-        key nobody knows that: at many providers each has its own."""
-        quota = _quota(entry)
-        same = (one for one in self._members.values() if one.name != entry.name and _quota(one.entry) == quota)
-        return next((one.learned.pause for one in same), None)
 
 
 def _quota(entry: Entry) -> tuple[Any, ...]:
